@@ -1,0 +1,194 @@
+//! The variable-length integer of HAProxy's peers protocol (spec 3.1).
+//!
+//! The coding is bijective: every `u64` has exactly one form, of one to ten bytes, so there are no
+//! over-long forms to refuse.
+
+use super::error::{DecodeError, EncodeError};
+
+/// The longest form, that of `u64::MAX`.
+pub const MAX_VARINT_LEN: usize = 10;
+
+/// Values below this take one byte.
+const ONE_BYTE: u64 = 240;
+
+/// Decodes one varint from the front of `input`, returning it and the bytes used.
+///
+/// Spec 3.1. One to ten bytes; all values of `u64`.
+///
+/// # Errors
+///
+/// `Truncated` if `input` ends inside the varint, `VarintOverflow` above 64 bits.
+#[inline]
+pub fn decode_varint(input: &[u8]) -> Result<(u64, usize), DecodeError> {
+    match input.first() {
+        Some(&byte) if u64::from(byte) < ONE_BYTE => Ok((u64::from(byte), 1)),
+        Some(&byte) => decode_long(u64::from(byte), &input[1..]),
+        None => Err(DecodeError::Truncated),
+    }
+}
+
+fn decode_long(first: u64, rest: &[u8]) -> Result<(u64, usize), DecodeError> {
+    let mut value = first;
+    let mut shift = 4;
+    for (index, &byte) in rest.iter().enumerate() {
+        // The whole byte is added, its continuation bit too: that is what makes the coding
+        // bijective. It also means the top can carry out of 64 bits, which is checked, since
+        // HAProxy's own decoder wraps there.
+        let byte64 = u64::from(byte);
+        let part = byte64
+            .checked_shl(shift)
+            .ok_or(DecodeError::VarintOverflow)?;
+        if part >> shift != byte64 {
+            return Err(DecodeError::VarintOverflow);
+        }
+        value = value.checked_add(part).ok_or(DecodeError::VarintOverflow)?;
+        if byte < 0x80 {
+            return Ok((value, index + 2));
+        }
+        if index + 2 >= MAX_VARINT_LEN {
+            return Err(DecodeError::VarintOverflow);
+        }
+        shift += 7;
+    }
+    Err(DecodeError::Truncated)
+}
+
+/// Encodes `value` at the front of `out`, returning the bytes used.
+///
+/// Spec 3.1.
+///
+/// # Errors
+///
+/// `Full` if `out` is shorter than [`varint_len`]; nothing is written then.
+#[inline]
+pub fn encode_varint(value: u64, out: &mut [u8]) -> Result<usize, EncodeError> {
+    if value < ONE_BYTE {
+        let Some(slot) = out.first_mut() else {
+            return Err(EncodeError::Full);
+        };
+        *slot = low_byte(value);
+        return Ok(1);
+    }
+    encode_long(value, out)
+}
+
+fn encode_long(value: u64, out: &mut [u8]) -> Result<usize, EncodeError> {
+    let len = varint_len(value);
+    let out = out.get_mut(..len).ok_or(EncodeError::Full)?;
+    out[0] = low_byte(value) | 0xf0;
+    let mut rest = (value - ONE_BYTE) >> 4;
+    for slot in &mut out[1..len - 1] {
+        *slot = low_byte(rest) | 0x80;
+        rest = (rest - 0x80) >> 7;
+    }
+    out[len - 1] = low_byte(rest);
+    Ok(len)
+}
+
+/// The low eight bits.
+#[inline]
+#[allow(
+    clippy::cast_possible_truncation,
+    reason = "the other bits follow in later bytes"
+)]
+const fn low_byte(value: u64) -> u8 {
+    value as u8
+}
+
+/// How many bytes [`encode_varint`] needs for `value`: 1 to [`MAX_VARINT_LEN`].
+#[inline]
+#[must_use]
+pub const fn varint_len(value: u64) -> usize {
+    if value < ONE_BYTE {
+        return 1;
+    }
+    let mut rest = (value - ONE_BYTE) >> 4;
+    let mut len = 2;
+    while rest >= 0x80 {
+        rest = (rest - 0x80) >> 7;
+        len += 1;
+    }
+    len
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The boundaries where the length changes, with HAProxy's own bytes for them.
+    const GOLDEN: &[(u64, &[u8])] = &[
+        (0, &[0]),
+        (239, &[0xef]),
+        (240, &[0xf0, 0x00]),
+        (2287, &[0xff, 0x7f]),
+        (2288, &[0xf0, 0x80, 0x00]),
+        (264_431, &[0xff, 0xff, 0x7f]),
+        (264_432, &[0xf0, 0x80, 0x80, 0x00]),
+        (33_818_863, &[0xff, 0xff, 0xff, 0x7f]),
+        (33_818_864, &[0xf0, 0x80, 0x80, 0x80, 0x00]),
+        (u32::MAX as u64, &[0xff, 0xf0, 0xfe, 0xfe, 0x7e]),
+        (
+            i64::MAX as u64,
+            &[0xff, 0xf0, 0xfe, 0xfe, 0xfe, 0xfe, 0xfe, 0xfe, 0xfe, 0x06],
+        ),
+        (
+            u64::MAX,
+            &[0xff, 0xf0, 0xfe, 0xfe, 0xfe, 0xfe, 0xfe, 0xfe, 0xfe, 0x0e],
+        ),
+        // -5 as a 64-bit two's complement number.
+        (
+            u64::MAX - 4,
+            &[0xfb, 0xf0, 0xfe, 0xfe, 0xfe, 0xfe, 0xfe, 0xfe, 0xfe, 0x0e],
+        ),
+    ];
+
+    #[test]
+    fn golden_values_both_ways() {
+        for &(value, bytes) in GOLDEN {
+            let mut out = [0; MAX_VARINT_LEN];
+            let len = encode_varint(value, &mut out).unwrap();
+            assert_eq!(&out[..len], bytes, "encoding {value}");
+            assert_eq!(varint_len(value), bytes.len(), "length of {value}");
+            assert_eq!(
+                decode_varint(bytes),
+                Ok((value, bytes.len())),
+                "decoding {value}"
+            );
+        }
+    }
+
+    #[test]
+    fn every_power_and_its_neighbours_round_trip() {
+        for shift in 0..64 {
+            for value in [
+                (1u64 << shift).wrapping_sub(1),
+                1 << shift,
+                (1 << shift) + 1,
+            ] {
+                let mut out = [0; MAX_VARINT_LEN];
+                let len = encode_varint(value, &mut out).unwrap();
+                assert_eq!(decode_varint(&out[..len]), Ok((value, len)));
+                for cut in 0..len {
+                    assert_eq!(decode_varint(&out[..cut]), Err(DecodeError::Truncated));
+                    assert_eq!(
+                        encode_varint(value, &mut [0; 10][..cut]),
+                        Err(EncodeError::Full)
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn above_64_bits_is_refused() {
+        // 2^64 exactly: one more than the largest value.
+        let above = [0xf0, 0xf1, 0xfe, 0xfe, 0xfe, 0xfe, 0xfe, 0xfe, 0xfe, 0x0e];
+        assert_eq!(decode_varint(&above), Err(DecodeError::VarintOverflow));
+        let eleven = [
+            0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x00,
+        ];
+        assert_eq!(decode_varint(&eleven), Err(DecodeError::VarintOverflow));
+        let ten_wide = [0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f];
+        assert_eq!(decode_varint(&ten_wide), Err(DecodeError::VarintOverflow));
+    }
+}
