@@ -6,6 +6,9 @@ use super::data::TypedData;
 use super::error::{DecodeError, EncodeError};
 use super::frame::{Flags, FrameId, FrameType, FrameWriter, PREFIX_LEN, StreamId};
 use super::reader::Reader;
+#[cfg(feature = "std")]
+use super::varint::MAX_VARINT_LEN;
+use super::writer::Writer;
 
 const SET_VAR: u8 = 1;
 const SET_VAR_ARGUMENTS: u8 = 3;
@@ -223,6 +226,46 @@ pub enum Action<'a> {
     },
 }
 
+impl Action<'_> {
+    /// Room that [`encode`](Self::encode) is sure to be content with.
+    #[cfg(feature = "std")]
+    pub(crate) const fn max_encoded_len(&self) -> usize {
+        // Code, count, scope, two varints, type byte, the widest fixed value.
+        const OVERHEAD: usize = 3 + 2 * MAX_VARINT_LEN + 1 + 16;
+        match self {
+            Self::SetVar {
+                name,
+                value: TypedData::String(value) | TypedData::Binary(value),
+                ..
+            } => OVERHEAD + name.len() + value.len(),
+            Self::SetVar { name, .. } | Self::UnsetVar { name, .. } => OVERHEAD + name.len(),
+        }
+    }
+
+    /// Writes the action at the front of `out` and returns its bytes.
+    #[cfg(feature = "std")]
+    pub(crate) fn encode(&self, out: &mut [u8]) -> Result<usize, EncodeError> {
+        let mut writer = Writer::new(out);
+        self.write(&mut writer)?;
+        Ok(writer.position())
+    }
+
+    #[inline]
+    fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
+        match *self {
+            Self::SetVar { scope, name, value } => {
+                writer.bytes(&[SET_VAR, SET_VAR_ARGUMENTS, scope.code()])?;
+                writer.string(name)?;
+                value.write(writer)
+            }
+            Self::UnsetVar { scope, name } => {
+                writer.bytes(&[UNSET_VAR, UNSET_VAR_ARGUMENTS, scope.code()])?;
+                writer.string(name)
+            }
+        }
+    }
+}
+
 /// The actions of an ACK payload, in order (spec 3.2.7). Ends after the first error, as HAProxy
 /// does, though HAProxy says nothing of it.
 #[derive(Clone, Debug)]
@@ -339,7 +382,12 @@ impl<'b> AckWriter<'b> {
         variable: Variable<'_>,
         value: impl Into<TypedData<'x>>,
     ) -> Result<(), EncodeError> {
-        self.action(SET_VAR, SET_VAR_ARGUMENTS, variable, Some(value.into()))
+        let (scope, name) = (variable.scope, variable.name.as_bytes());
+        self.append(Action::SetVar {
+            scope,
+            name,
+            value: value.into(),
+        })
     }
 
     /// Unsets a variable.
@@ -349,23 +397,15 @@ impl<'b> AckWriter<'b> {
     /// As [`set_var`](Self::set_var).
     #[inline]
     pub fn unset_var(&mut self, variable: Variable<'_>) -> Result<(), EncodeError> {
-        self.action(UNSET_VAR, UNSET_VAR_ARGUMENTS, variable, None)
+        let (scope, name) = (variable.scope, variable.name.as_bytes());
+        self.append(Action::UnsetVar { scope, name })
     }
 
     #[inline]
-    fn action(
-        &mut self,
-        code: u8,
-        count: u8,
-        variable: Variable<'_>,
-        value: Option<TypedData<'_>>,
-    ) -> Result<(), EncodeError> {
+    fn append(&mut self, action: Action<'_>) -> Result<(), EncodeError> {
         let writer = &mut self.frame.writer;
         let start = writer.position();
-        let result = writer
-            .bytes(&[code, count, variable.scope.code()])
-            .and_then(|()| writer.string(variable.name.as_bytes()))
-            .and_then(|()| value.map_or(Ok(()), |value| value.write(writer)));
+        let result = action.write(writer);
         if result.is_err() {
             writer.rewind(start);
             self.overflowed = true;
@@ -373,11 +413,12 @@ impl<'b> AckWriter<'b> {
         result
     }
 
-    /// Appends actions encoded before, as [`actions`](Self::actions) gives them.
+    /// Appends actions encoded before, as [`Action::encode`] writes them.
     ///
     /// # Errors
     ///
     /// As [`set_var`](Self::set_var).
+    #[cfg(feature = "std")]
     pub(crate) fn append_encoded(&mut self, actions: &[u8]) -> Result<(), EncodeError> {
         let result = self.frame.writer.bytes(actions);
         self.overflowed |= result.is_err();

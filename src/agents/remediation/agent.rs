@@ -1,0 +1,68 @@
+//! The SPOE side of IP remediation.
+
+use std::net::IpAddr;
+use std::rc::Rc;
+
+use super::table::AddressTable;
+use crate::agent::{Agent, AgentError, Reply};
+use crate::spop::{Argument, Messages, Scope, TypedData, Variable};
+
+const REMEDIATION: Variable<'static> = Variable::literal(Scope::Transaction, "remediation");
+
+/// Sets `txn.<prefix>.remediation` to `ban` or `allow`, for the argument `ip`, `src` or `src-ip` of
+/// whatever message. If a NOTIFY has several addresses, one banned address bans it; if it has none,
+/// nothing is set.
+#[derive(Clone, Debug)]
+pub struct RemediationAgent {
+    banned: Rc<AddressTable>,
+}
+
+impl RemediationAgent {
+    /// An agent that bans these addresses.
+    #[must_use]
+    pub fn new(banned: AddressTable) -> Self {
+        Self {
+            banned: Rc::new(banned),
+        }
+    }
+}
+
+impl Agent for RemediationAgent {
+    #[inline]
+    fn handle_notify(
+        &mut self,
+        messages: &mut Messages<'_>,
+        reply: &mut Reply<'_>,
+    ) -> Result<(), AgentError> {
+        let mut remediation = None;
+        while let Some(message) = messages.next_message()? {
+            for argument in message {
+                let Some(address) = address(&argument?) else {
+                    continue;
+                };
+                if self.banned.contains(address) {
+                    remediation = Some("ban");
+                } else {
+                    remediation.get_or_insert("allow");
+                }
+            }
+        }
+        if let Some(word) = remediation {
+            reply.set_var(REMEDIATION, word)?;
+        }
+        Ok(())
+    }
+}
+
+/// The address, of an argument that is expected to have one. A header fetched with `hdr()` instead
+/// of `hdr_ip()` comes as text.
+#[inline]
+fn address(argument: &Argument<'_>) -> Option<IpAddr> {
+    if !matches!(argument.name, b"ip" | b"src" | b"src-ip") {
+        return None;
+    }
+    match argument.value {
+        TypedData::String(_) => argument.value.as_str()?.trim().parse().ok(),
+        value => value.as_ip(),
+    }
+}

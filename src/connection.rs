@@ -1,0 +1,562 @@
+//! One SPOP connection, sans-IO: bytes and a clock in; messages, replies and a close decision out.
+//!
+//! It knows the protocol's rules (who may send what when, which status a mistake gets, which
+//! NOTIFY still waits for its ACK) and refuses to know sockets, buffers, threads and what agents
+//! do. Time is a `Duration` since an origin the caller chose, so a test can run it by hand.
+//!
+//! The caller's loop is: [`handle_bytes`](Connection::handle_bytes) until it wants more; on
+//! [`Event::Notify`] either write an ACK or [`defer`](Connection::defer) it;
+//! [`poll_reply`](Connection::poll_reply) for what the connection itself has to say;
+//! [`state`](Connection::state) for whether to go on.
+
+#![forbid(unsafe_code)]
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::spop::{
+    AgentHello, DecodeError, Disconnect, Flags, Frame, FrameId, FrameType, HaproxyHello, Messages,
+    PREFIX_LEN, Status, StreamId, VERSION,
+};
+
+/// The largest frame taken by default, in bytes without prefix: HAProxy's, of a `tune.bufsize` of
+/// 64 KiB.
+pub const DEFAULT_MAX_FRAME_SIZE: u32 = 65_532;
+
+/// The largest `max_frame_size` a connection can be given: that of a `tune.bufsize` of 1 MiB.
+pub const LARGEST_MAX_FRAME_SIZE: u32 = 1_048_572;
+
+/// The largest frame before HELLO has settled the size; HAProxy's HELLO takes 130 bytes.
+const MAX_HELLO_SIZE: u32 = 16_380;
+
+/// Room that every reply of [`Connection::poll_reply`] fits in.
+pub const MAX_REPLY_LEN: usize = 256;
+
+/// What a connection accepts. All sizes in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// The largest frame either way, without prefix; HAProxy's offer is followed below it.
+    /// 256 to [`LARGEST_MAX_FRAME_SIZE`]; default [`DEFAULT_MAX_FRAME_SIZE`]. A connection that
+    /// negotiates more than 16 380 takes buffers of that size.
+    pub max_frame_size: u32,
+    /// The largest payload put together from fragments; default 262 144. Held once a connection
+    /// that sends fragments, while it does.
+    pub max_reassembly_len: usize,
+    /// Whether to announce `fragmentation`, so that HAProxy up to 3.0 may send a message larger
+    /// than a frame; default true. Without it such a message tears its connection down.
+    pub fragmentation: bool,
+    /// NOTIFYs of one connection that may wait for a late answer; default 1024. At the bound the
+    /// connection is not read until one is answered.
+    pub max_in_flight: usize,
+    /// How long a peer may take to its HELLO; default 5 s.
+    pub hello_timeout: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            max_frame_size: DEFAULT_MAX_FRAME_SIZE,
+            max_reassembly_len: 256 * 1024,
+            fragmentation: true,
+            max_in_flight: 1024,
+            hello_timeout: Duration::from_secs(5),
+        }
+    }
+}
+
+/// The two ids of a NOTIFY, which its ACK echoes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct NotifyId {
+    /// Which stream.
+    pub stream_id: StreamId,
+    /// Which event of it.
+    pub frame_id: FrameId,
+}
+
+/// What [`Connection::handle_bytes`] found at the front of the input.
+#[derive(Debug)]
+pub enum Event<'a> {
+    /// No whole frame: call again with more bytes.
+    NeedMore,
+    /// A frame that concerns the connection only; there may be a reply to poll.
+    Handled,
+    /// A NOTIFY. It must get exactly one ACK: now, or later after [`Connection::defer`].
+    Notify(NotifyId, Messages<'a>),
+}
+
+/// How far a connection is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// Waiting for HAPROXY-HELLO.
+    AwaitingHello,
+    /// Taking NOTIFYs.
+    Running,
+    /// A health check was answered: nothing more may be written, the peer closes.
+    CheckAnswered,
+    /// The last frame is written or in [`Connection::poll_reply`]; close after it. Input is
+    /// discarded.
+    Closing(CloseReason),
+}
+
+/// Why a connection is closing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CloseReason {
+    /// HAProxy sent a DISCONNECT with this status.
+    ByPeer(Status),
+    /// We did, because of what the peer sent.
+    Refused(DecodeError),
+    /// We did, because the peer broke the rules of the exchange or a limit of ours.
+    Violated(Violation),
+    /// We did, because of a timeout or the end of the server.
+    ByUs(Status),
+}
+
+/// Which rule of the exchange was broken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Violation {
+    /// A frame before HAPROXY-HELLO.
+    FrameBeforeHello(FrameType),
+    /// A second HAPROXY-HELLO.
+    SecondHello,
+    /// A frame type only agents send.
+    AgentFrame(FrameType),
+    /// A version other than 2.0.
+    Version,
+    /// A fragment though `fragmentation` was not announced.
+    Fragment,
+    /// A NOTIFY or a second fragmented frame inside a fragmented frame.
+    Interlaced,
+    /// A fragment of a frame that was never begun.
+    UnknownFragment,
+}
+
+impl Violation {
+    /// The status that goes into our DISCONNECT.
+    #[must_use]
+    pub const fn status(self) -> Status {
+        match self {
+            Self::FrameBeforeHello(_) | Self::SecondHello | Self::AgentFrame(_) => Status::INVALID,
+            Self::Version => Status::BAD_VERSION,
+            Self::Fragment => Status::NO_FRAGMENTATION,
+            Self::Interlaced => Status::INTERLACED,
+            Self::UnknownFragment => Status::UNKNOWN_FRAME_ID,
+        }
+    }
+}
+
+impl std::fmt::Display for Violation {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::FrameBeforeHello(frame_type) => write!(f, "{frame_type} before HAPROXY-HELLO"),
+            Self::SecondHello => f.write_str("second HAPROXY-HELLO"),
+            Self::AgentFrame(frame_type) => write!(f, "{frame_type}, which only agents send"),
+            Self::Version => f.write_str("supported-versions has no 2.0"),
+            Self::Fragment => f.write_str("fragment, though fragmentation was not announced"),
+            Self::Interlaced => f.write_str("a fragmented frame inside another"),
+            Self::UnknownFragment => f.write_str("fragment of a frame that was never begun"),
+        }
+    }
+}
+
+impl CloseReason {
+    /// The status of our DISCONNECT: 0 in answer to HAProxy's.
+    #[must_use]
+    pub fn status(self) -> Status {
+        match self {
+            Self::ByPeer(_) => Status::NORMAL,
+            Self::Refused(error) => Status::from(error),
+            Self::Violated(violation) => violation.status(),
+            Self::ByUs(status) => status,
+        }
+    }
+}
+
+impl std::fmt::Display for CloseReason {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::ByPeer(status) => write!(f, "HAProxy disconnected with status {status}"),
+            Self::Refused(error) => write!(f, "{error}; answered with status {}", self.status()),
+            Self::Violated(violation) => {
+                write!(f, "{violation}; answered with status {}", self.status())
+            }
+            Self::ByUs(status) => write!(f, "disconnected with status {status}"),
+        }
+    }
+}
+
+/// A frame the connection has to send on its own account.
+#[derive(Clone, Copy, Debug)]
+enum Reply {
+    Hello,
+    Disconnect(Status),
+    /// Tells HAProxy to stop sending fragments: an ACK with ABORT.
+    Abort(NotifyId),
+}
+
+/// The fragmented NOTIFY under way. HAProxy never sends two at once on a connection.
+#[derive(Debug)]
+enum Reassembly {
+    None,
+    Collecting(NotifyId),
+    /// The payload was handed out and is cleared at the next call.
+    Done,
+    /// Too long: aborted, the rest is dropped.
+    Dropping(NotifyId),
+}
+
+/// A NOTIFY that waits for a late answer.
+#[derive(Clone, Copy, Debug)]
+struct Pending {
+    id: NotifyId,
+    deadline: Duration,
+}
+
+/// The state of one connection. See the module's head for how to drive it.
+#[derive(Debug)]
+pub struct Connection {
+    limits: Limits,
+    state: State,
+    /// In force for both directions; [`MAX_HELLO_SIZE`] until HELLO.
+    max_frame_size: u32,
+    /// When the peer must have said HELLO.
+    hello_deadline: Duration,
+    reply: Option<Reply>,
+    reassembly: Reassembly,
+    payload: Vec<u8>,
+    /// By ticket serial, so in the order they were deferred.
+    pending: BTreeMap<u64, Pending>,
+}
+
+impl Connection {
+    /// A connection that was accepted at `now`.
+    ///
+    /// # Panics
+    ///
+    /// If `limits.max_frame_size` is below 256 or above [`LARGEST_MAX_FRAME_SIZE`].
+    #[must_use]
+    pub fn new(limits: Limits, now: Duration) -> Self {
+        assert!(
+            (crate::spop::MIN_MAX_FRAME_SIZE..=LARGEST_MAX_FRAME_SIZE)
+                .contains(&limits.max_frame_size),
+            "max_frame_size is from 256 to 1048572"
+        );
+        Self {
+            limits,
+            state: State::AwaitingHello,
+            max_frame_size: limits.max_frame_size.min(MAX_HELLO_SIZE),
+            hello_deadline: now + limits.hello_timeout,
+            reply: None,
+            reassembly: Reassembly::None,
+            payload: Vec::new(),
+            pending: BTreeMap::new(),
+        }
+    }
+
+    /// How far the connection is.
+    #[inline]
+    #[must_use]
+    pub const fn state(&self) -> State {
+        self.state
+    }
+
+    /// The frame size limit in force, in bytes without prefix: the negotiated one after HELLO.
+    #[inline]
+    #[must_use]
+    pub const fn max_frame_size(&self) -> u32 {
+        self.max_frame_size
+    }
+
+    /// The largest ACK to send, in bytes without prefix. One below the negotiated size: an ACK
+    /// that exactly fills HAProxy's buffer wedges its connection from 3.1 on.
+    #[inline]
+    #[must_use]
+    pub const fn max_ack_size(&self) -> u32 {
+        self.max_frame_size - 1
+    }
+
+    /// How many bytes to write at most in one go when they are several frames: half of the frame
+    /// size. HAProxy's buffer is not much larger than a frame, and from 3.1 on a read that exactly
+    /// fills it wedges the connection.
+    #[inline]
+    #[must_use]
+    pub const fn max_burst_len(&self) -> usize {
+        self.max_frame_size as usize / 2
+    }
+
+    /// NOTIFYs that wait for a late answer.
+    #[inline]
+    #[must_use]
+    pub fn in_flight(&self) -> usize {
+        self.pending.len()
+    }
+
+    /// Whether the bound on late answers is reached: stop calling
+    /// [`handle_bytes`](Self::handle_bytes) until one is answered.
+    #[inline]
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.pending.len() >= self.limits.max_in_flight
+    }
+
+    /// Whether nothing is under way: no NOTIFY waits, no fragment was kept.
+    #[must_use]
+    pub fn is_quiet(&self) -> bool {
+        self.pending.is_empty() && !matches!(self.reassembly, Reassembly::Collecting(_))
+    }
+
+    /// Takes the first whole frame of `input`, returning how many bytes it used.
+    ///
+    /// Never fails: what is wrong with the peer's bytes becomes a DISCONNECT with the status the
+    /// protocol has for it, and [`State::Closing`].
+    #[inline]
+    pub fn handle_bytes<'a>(&'a mut self, input: &'a [u8]) -> (usize, Event<'a>) {
+        if matches!(self.state, State::CheckAnswered | State::Closing(_)) {
+            return (input.len(), Event::NeedMore);
+        }
+        match Frame::split(input, self.max_frame_size) {
+            Ok(None) => (0, Event::NeedMore),
+            Ok(Some((frame, used))) => {
+                // The one case of a healthy connection under load, kept free of the others.
+                if frame.frame_type == FrameType::Notify
+                    && frame.flags.is_fin()
+                    && self.state == State::Running
+                    && matches!(self.reassembly, Reassembly::None)
+                {
+                    return (
+                        used,
+                        Event::Notify(id_of(&frame), Messages::new(frame.payload)),
+                    );
+                }
+                (used, self.handle_frame(frame))
+            }
+            Err(error) => {
+                self.close(CloseReason::Refused(error));
+                (input.len(), Event::Handled)
+            }
+        }
+    }
+
+    fn handle_frame<'a>(&'a mut self, frame: Frame<'a>) -> Event<'a> {
+        if matches!(self.reassembly, Reassembly::Done) {
+            self.payload.clear();
+            self.reassembly = Reassembly::None;
+        }
+        if self.state == State::AwaitingHello {
+            if frame.frame_type == FrameType::HaproxyHello {
+                self.handle_hello(&frame);
+            } else {
+                self.violated(Violation::FrameBeforeHello(frame.frame_type));
+            }
+            return Event::Handled;
+        }
+        match frame.frame_type {
+            FrameType::Notify => return self.handle_notify(frame),
+            FrameType::Unset => return self.handle_fragment(&frame),
+            FrameType::HaproxyDisconnect => {
+                // HAProxy is leaving: a DISCONNECT we cannot read is answered all the same.
+                let status = Disconnect::decode(&frame).map_or(Status::UNKNOWN, |d| d.status);
+                self.close(CloseReason::ByPeer(status));
+            }
+            FrameType::HaproxyHello => self.violated(Violation::SecondHello),
+            FrameType::AgentHello | FrameType::AgentDisconnect | FrameType::Ack => {
+                self.violated(Violation::AgentFrame(frame.frame_type));
+            }
+            // Spec 3.2.1: frames of unknown type are skipped.
+            FrameType::Unknown(_) => {}
+        }
+        Event::Handled
+    }
+
+    fn handle_hello(&mut self, frame: &Frame<'_>) {
+        let hello = match HaproxyHello::decode(frame) {
+            Ok(hello) => hello,
+            Err(error) => return self.close(CloseReason::Refused(error)),
+        };
+        if !hello.supports_version_2() {
+            return self.violated(Violation::Version);
+        }
+        self.max_frame_size = hello.max_frame_size.min(self.limits.max_frame_size);
+        self.reply = Some(Reply::Hello);
+        self.state = if hello.healthcheck {
+            State::CheckAnswered
+        } else {
+            State::Running
+        };
+    }
+
+    fn handle_notify<'a>(&'a mut self, frame: Frame<'a>) -> Event<'a> {
+        let id = id_of(&frame);
+        if let Reassembly::Collecting(current) | Reassembly::Dropping(current) = self.reassembly
+            && (current == id || !frame.flags.is_fin())
+        {
+            self.violated(Violation::Interlaced);
+            return Event::Handled;
+        }
+        if frame.flags.is_fin() {
+            return Event::Notify(id, Messages::new(frame.payload));
+        }
+        if !self.limits.fragmentation {
+            self.violated(Violation::Fragment);
+            return Event::Handled;
+        }
+        self.reassembly = Reassembly::Collecting(id);
+        self.collect(id, frame.payload);
+        Event::Handled
+    }
+
+    fn handle_fragment(&mut self, frame: &Frame<'_>) -> Event<'_> {
+        if !self.limits.fragmentation {
+            self.violated(Violation::Fragment);
+            return Event::Handled;
+        }
+        let id = id_of(frame);
+        match self.reassembly {
+            Reassembly::Collecting(current) | Reassembly::Dropping(current) if current == id => {}
+            _ => {
+                self.violated(Violation::UnknownFragment);
+                return Event::Handled;
+            }
+        }
+        // HAProxy gives the frame up: no ACK, there is no one to take it.
+        let aborted = frame.flags.is_abort();
+        if matches!(self.reassembly, Reassembly::Collecting(_)) && !aborted {
+            self.collect(id, frame.payload);
+        }
+        if !frame.flags.is_fin() && !aborted {
+            return Event::Handled;
+        }
+        if !aborted && matches!(self.reassembly, Reassembly::Collecting(_)) {
+            self.reassembly = Reassembly::Done;
+            return Event::Notify(id, Messages::new(&self.payload));
+        }
+        self.payload.clear();
+        self.reassembly = Reassembly::None;
+        Event::Handled
+    }
+
+    /// Keeps a fragment, or gives the frame up if it gets too long.
+    fn collect(&mut self, id: NotifyId, fragment: &[u8]) {
+        if self.payload.len() + fragment.len() > self.limits.max_reassembly_len {
+            self.payload = Vec::new();
+            self.reassembly = Reassembly::Dropping(id);
+            self.reply = Some(Reply::Abort(id));
+        } else {
+            self.payload.extend_from_slice(fragment);
+        }
+    }
+
+    /// Refuses a NOTIFY whose content turned out not to be what it claims.
+    pub fn refuse(&mut self, error: DecodeError) {
+        self.close(CloseReason::Refused(error));
+    }
+
+    /// Ends the connection from our side; what waits for an answer is dropped.
+    pub fn disconnect(&mut self, status: Status) {
+        self.close(CloseReason::ByUs(status));
+    }
+
+    fn violated(&mut self, violation: Violation) {
+        self.close(CloseReason::Violated(violation));
+    }
+
+    fn close(&mut self, reason: CloseReason) {
+        match self.state {
+            State::Closing(_) => return,
+            // A byte after the AGENT-HELLO would fail the check.
+            State::CheckAnswered => {}
+            _ => self.reply = Some(Reply::Disconnect(reason.status())),
+        }
+        self.state = State::Closing(reason);
+        self.pending.clear();
+        self.payload = Vec::new();
+        self.reassembly = Reassembly::None;
+    }
+
+    /// Writes the frame the connection itself has to send, if any, and returns its bytes; 0 if
+    /// there is none. `out` has room for [`MAX_REPLY_LEN`].
+    ///
+    /// To be called after each [`Event::Handled`] and after [`refuse`](Self::refuse) and
+    /// [`disconnect`](Self::disconnect); frames must go out in the order they were written.
+    ///
+    /// # Panics
+    ///
+    /// If `out` is shorter than [`MAX_REPLY_LEN`].
+    pub fn poll_reply(&mut self, out: &mut [u8]) -> usize {
+        assert!(
+            out.len() >= MAX_REPLY_LEN,
+            "a reply needs MAX_REPLY_LEN bytes of room"
+        );
+        let Some(reply) = self.reply.take() else {
+            return 0;
+        };
+        let encoded = match reply {
+            Reply::Hello => AgentHello {
+                version: VERSION.as_bytes(),
+                max_frame_size: self.max_frame_size,
+                // Never `async`: with it a lost connection leaves HAProxy's streams to their
+                // timeout. `fragmentation` matters up to 3.0 and is ignored after.
+                capabilities: if self.limits.fragmentation {
+                    b"pipelining,fragmentation"
+                } else {
+                    b"pipelining"
+                },
+            }
+            .encode(out),
+            Reply::Disconnect(status) => Disconnect::with_status(status).encode_agent(out),
+            Reply::Abort(id) => Frame {
+                frame_type: FrameType::Ack,
+                flags: Flags::FIN_ABORT,
+                stream_id: id.stream_id,
+                frame_id: id.frame_id,
+                payload: &[],
+            }
+            .encode(out),
+        };
+        encoded.expect("every reply fits MAX_REPLY_LEN")
+    }
+
+    /// Notes that this NOTIFY gets its ACK later, at `deadline` at the latest. `serial` is the
+    /// caller's name for it and never used twice.
+    pub fn defer(&mut self, serial: u64, id: NotifyId, deadline: Duration) {
+        let before = self.pending.insert(serial, Pending { id, deadline });
+        debug_assert!(before.is_none(), "a ticket's serial is used once");
+    }
+
+    /// Takes a late answer's NOTIFY off the list: the ids to ACK, or `None` if it was answered
+    /// before, its deadline has passed or the connection is closing. This is what makes answers
+    /// unique.
+    pub fn take_deferred(&mut self, serial: u64) -> Option<NotifyId> {
+        self.pending.remove(&serial).map(|pending| pending.id)
+    }
+
+    /// Takes one NOTIFY whose deadline has passed at `now` off the list, to be answered with the
+    /// fallback.
+    pub fn poll_expired(&mut self, now: Duration) -> Option<NotifyId> {
+        let (&serial, _) = self
+            .pending
+            .iter()
+            .find(|(_, pending)| pending.deadline <= now)?;
+        self.take_deferred(serial)
+    }
+
+    /// Whether the peer took too long to its HELLO.
+    #[must_use]
+    pub fn hello_expired(&self, now: Duration) -> bool {
+        self.state == State::AwaitingHello && now >= self.hello_deadline
+    }
+
+    /// The least room for input in bytes: the largest frame in force, and its prefix.
+    #[inline]
+    #[must_use]
+    pub const fn min_input_len(&self) -> usize {
+        self.max_frame_size as usize + PREFIX_LEN
+    }
+}
+
+fn id_of(frame: &Frame<'_>) -> NotifyId {
+    NotifyId {
+        stream_id: frame.stream_id,
+        frame_id: frame.frame_id,
+    }
+}

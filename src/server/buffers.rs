@@ -1,0 +1,104 @@
+//! The buffers of one core. monoio owns a buffer while the kernel uses it, so they are `Vec`s that
+//! are taken and given back, and a connection that waits for input holds one, not two.
+
+use std::cell::RefCell;
+
+use crate::connection::MAX_REPLY_LEN;
+use crate::spop::PREFIX_LEN;
+
+/// The usual input buffer: HAProxy's default frame and its prefix. Also how much one connection may
+/// have read before others get their turn.
+const SMALL_INPUT_LEN: usize = 16 * 1024;
+
+/// The usual output buffer: a burst of half a default frame, and one whole ACK beyond it.
+const SMALL_OUTPUT_LEN: usize = output_len(16_380);
+
+/// Free buffers kept of each kind; more than that many connections at work at once is rare, and
+/// the allocator serves it.
+const KEEP: usize = 1024;
+
+/// Room for a burst of ACKs that ends just below its bound, one more ACK, and a reply of the
+/// connection itself.
+pub(super) const fn output_len(max_frame_size: usize) -> usize {
+    max_frame_size / 2 + max_frame_size + PREFIX_LEN + MAX_REPLY_LEN
+}
+
+/// Free buffers of one core, by length class.
+#[derive(Debug, Default)]
+pub(super) struct Buffers {
+    input: RefCell<[Vec<Vec<u8>>; 2]>,
+    output: RefCell<[Vec<Vec<u8>>; 2]>,
+}
+
+impl Buffers {
+    /// An empty buffer with room for at least `len` bytes. `largest` is what the core's settings
+    /// allow, so that there are two classes and no others.
+    pub(super) fn take_input(&self, len: usize, largest: usize) -> Vec<u8> {
+        let (class, capacity) = class(len, SMALL_INPUT_LEN, largest);
+        let free = self.input.borrow_mut()[class].pop();
+        free.unwrap_or_else(|| Vec::with_capacity(capacity))
+    }
+
+    pub(super) fn give_input(&self, mut buffer: Vec<u8>) {
+        buffer.clear();
+        let class = usize::from(buffer.capacity() > SMALL_INPUT_LEN);
+        keep(&mut self.input.borrow_mut()[class], buffer);
+    }
+
+    /// A buffer whose length is at least `len`, of unspecified content.
+    pub(super) fn take_output(&self, len: usize, largest: usize) -> Vec<u8> {
+        let (class, capacity) = class(len, SMALL_OUTPUT_LEN, largest);
+        let free = self.output.borrow_mut()[class].pop();
+        free.unwrap_or_else(|| vec![0; capacity])
+    }
+
+    pub(super) fn give_output(&self, buffer: Vec<u8>) {
+        let class = usize::from(buffer.len() > SMALL_OUTPUT_LEN);
+        keep(&mut self.output.borrow_mut()[class], buffer);
+    }
+}
+
+fn class(len: usize, small: usize, largest: usize) -> (usize, usize) {
+    if len <= small {
+        (0, small)
+    } else {
+        debug_assert!(
+            len <= largest,
+            "no connection negotiates above the settings"
+        );
+        (1, largest)
+    }
+}
+
+fn keep(free: &mut Vec<Vec<u8>>, buffer: Vec<u8>) {
+    if free.len() < KEEP {
+        free.push(buffer);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn buffers_come_back_by_class() {
+        let buffers = Buffers::default();
+        let mut small = buffers.take_input(300, 70_000);
+        small.push(1);
+        let (large, output) = (
+            buffers.take_input(65_536, 70_000),
+            buffers.take_output(9, 99),
+        );
+        assert_eq!(
+            (small.capacity(), large.capacity()),
+            (SMALL_INPUT_LEN, 70_000)
+        );
+        assert_eq!(output.len(), SMALL_OUTPUT_LEN);
+        let at = small.as_ptr();
+        buffers.give_input(large);
+        buffers.give_input(small);
+        let again = buffers.take_input(300, 70_000);
+        assert_eq!((again.as_ptr(), again.len()), (at, 0));
+        assert_eq!(buffers.take_input(20_000, 70_000).capacity(), 70_000);
+    }
+}

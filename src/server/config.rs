@@ -1,0 +1,303 @@
+//! What a server is told, checked before anything is started.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use crate::agent::Fallback;
+use crate::connection::{LARGEST_MAX_FRAME_SIZE, Limits};
+use crate::spop::MIN_MAX_FRAME_SIZE;
+
+/// Settings of a [`Server`](super::Server).
+#[derive(Clone, Debug)]
+pub struct ServerConfig {
+    /// Where to listen; at least one. Default 127.0.0.1:9000.
+    pub listen: Vec<ListenAddress>,
+    /// On which CPUs; one worker each. Default: all the process may use.
+    pub cores: Cores,
+    /// How to wait for I/O. Default: `io_uring` where it works, else epoll.
+    pub driver: Driver,
+    /// What a connection accepts.
+    pub limits: Limits,
+    /// When a ticket is answered with the fallback; default 500 ms, a common `timeout processing`.
+    /// Checked every 10 ms.
+    pub agent_deadline: Duration,
+    /// What HAProxy gets where the agent has no answer; default an ACK without actions.
+    pub fallback: Fallback,
+    /// Put a harmless action into ACKs that would have none. HAProxy 3.1.0 and the first 3.1.x
+    /// wait for their timeout on an empty ACK; default false.
+    pub never_empty_acks: bool,
+    /// Connections in total; one more is closed at once. Default 4096. Each costs 16 KiB, or
+    /// `max_frame_size` if that was negotiated above 16 380.
+    pub max_connections: usize,
+    /// Disconnect a peer that sent nothing for this long; default never, HAProxy does it itself.
+    pub idle_timeout: Option<Duration>,
+    /// Cut a peer that does not take its answers for this long; default 30 s.
+    pub write_timeout: Duration,
+    /// How long a drain may take; default 10 s.
+    pub drain_timeout: Duration,
+}
+
+impl Default for ServerConfig {
+    fn default() -> Self {
+        Self {
+            listen: vec![ListenAddress::Tcp(SocketAddr::from(([127, 0, 0, 1], 9000)))],
+            cores: Cores::Auto,
+            driver: Driver::Auto,
+            limits: Limits::default(),
+            agent_deadline: Duration::from_millis(500),
+            fallback: Fallback::empty(),
+            never_empty_acks: false,
+            max_connections: 4096,
+            idle_timeout: None,
+            write_timeout: Duration::from_secs(30),
+            drain_timeout: Duration::from_secs(10),
+        }
+    }
+}
+
+impl ServerConfig {
+    /// Checks what the types leave open.
+    ///
+    /// # Errors
+    ///
+    /// The setting that is out of range, and its range.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        let size = self.limits.max_frame_size;
+        if !(MIN_MAX_FRAME_SIZE..=LARGEST_MAX_FRAME_SIZE).contains(&size) {
+            return Err(ConfigError(format!(
+                "max_frame_size is {size}, must be from {MIN_MAX_FRAME_SIZE} to {LARGEST_MAX_FRAME_SIZE}"
+            )));
+        }
+        let at_least_one = [
+            ("listen", self.listen.len()),
+            ("max_connections", self.max_connections),
+            ("max_in_flight", self.limits.max_in_flight),
+        ];
+        for (name, value) in at_least_one {
+            if value == 0 {
+                return Err(ConfigError(format!("{name} must be at least 1")));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A setting that cannot be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfigError(pub(crate) String);
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+/// Where to listen.
+///
+/// As text: `127.0.0.1:9000`, `[::1]:9000`, or
+/// `unix:/run/ringspoa.sock,mode=660,user=haproxy,group=haproxy` (the options as in HAProxy's
+/// `bind`, each of them optional).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ListenAddress {
+    /// TCP over IPv4 or IPv6. An IPv6 listener takes IPv6 only.
+    Tcp(SocketAddr),
+    /// A Unix socket. A socket nobody listens on any more is replaced.
+    Unix {
+        /// Its path.
+        path: PathBuf,
+        /// Its permission bits; default those the umask leaves.
+        mode: Option<u32>,
+        /// Its owner, by name or number; default the process's.
+        user: Option<String>,
+        /// Its group, by name or number; default the process's.
+        group: Option<String>,
+    },
+}
+
+impl FromStr for ListenAddress {
+    type Err = ConfigError;
+
+    fn from_str(text: &str) -> Result<Self, ConfigError> {
+        let wrong = |why: &str| ConfigError(format!("listen address '{text}': {why}"));
+        let Some(rest) = text.strip_prefix("unix:") else {
+            return text.parse().map(Self::Tcp).map_err(|_| {
+                wrong("want ADDRESS:PORT as in 127.0.0.1:9000 or [::1]:9000, or unix:/PATH")
+            });
+        };
+        let mut parts = rest.split(',');
+        let path = parts.next().unwrap_or_default();
+        if path.is_empty() {
+            return Err(wrong("unix: wants a path, as in unix:/run/ringspoa.sock"));
+        }
+        let (mut mode, mut user, mut group) = (None, None, None);
+        for option in parts {
+            match option.split_once('=') {
+                Some(("mode", value)) => {
+                    let bits = u32::from_str_radix(value, 8)
+                        .ok()
+                        .filter(|bits| *bits <= 0o777);
+                    mode =
+                        Some(bits.ok_or_else(|| wrong("mode wants octal digits, as in mode=660"))?);
+                }
+                Some(("user", value)) if !value.is_empty() => user = Some(value.to_owned()),
+                Some(("group", value)) if !value.is_empty() => group = Some(value.to_owned()),
+                _ => return Err(wrong("options are mode=OCTAL, user=NAME and group=NAME")),
+            }
+        }
+        Ok(Self::Unix {
+            path: PathBuf::from(path),
+            mode,
+            user,
+            group,
+        })
+    }
+}
+
+impl fmt::Display for ListenAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => address.fmt(f),
+            Self::Unix { path, .. } => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+/// Which CPUs get a worker. As text: `auto`, or a list as taskset writes it: `0`, `0-3,8`, `0-6:2`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Cores {
+    /// Every CPU the process may use: its affinity, and no more than its CPU quota.
+    Auto,
+    /// These CPUs, by number.
+    List(Vec<usize>),
+}
+
+impl FromStr for Cores {
+    type Err = ConfigError;
+
+    fn from_str(text: &str) -> Result<Self, ConfigError> {
+        if text == "auto" {
+            return Ok(Self::Auto);
+        }
+        let mut list = Vec::new();
+        for part in text.split(',') {
+            let range = parse_range(part).ok_or_else(|| {
+                ConfigError(format!(
+                    "cores '{text}': '{part}' is not a CPU number or range; want auto or a list as in 0-3,8"
+                ))
+            })?;
+            list.extend(range);
+        }
+        list.sort_unstable();
+        list.dedup();
+        Ok(Self::List(list))
+    }
+}
+
+/// `N`, `N-M` or `N-M:STRIDE`.
+fn parse_range(part: &str) -> Option<impl Iterator<Item = usize> + use<>> {
+    /// More CPUs than any kernel has (`CONFIG_NR_CPUS` ends at 8192).
+    const MAX_CPU: usize = 8191;
+    let (span, stride) = match part.split_once(':') {
+        Some((span, stride)) if span.contains('-') => (span, stride.parse().ok()?),
+        Some(_) => return None,
+        None => (part, 1),
+    };
+    let (first, last) = span.split_once('-').unwrap_or((span, span));
+    let (first, last): (usize, usize) = (first.parse().ok()?, last.parse().ok()?);
+    (stride > 0 && first <= last && last <= MAX_CPU).then(|| (first..=last).step_by(stride))
+}
+
+/// How a core waits for I/O. As text: `auto`, `io_uring`, `epoll`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Driver {
+    /// `io_uring` where it works, else epoll, saying why.
+    Auto,
+    /// `io_uring`, or fail to start.
+    IoUring,
+    /// epoll.
+    Epoll,
+}
+
+impl FromStr for Driver {
+    type Err = ConfigError;
+
+    fn from_str(text: &str) -> Result<Self, ConfigError> {
+        match text {
+            "auto" => Ok(Self::Auto),
+            "io_uring" => Ok(Self::IoUring),
+            "epoll" => Ok(Self::Epoll),
+            _ => Err(ConfigError(format!(
+                "driver '{text}': want auto, io_uring or epoll"
+            ))),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn core_lists_are_read_as_taskset_writes_them() {
+        let list = |text: &str| text.parse::<Cores>();
+        assert_eq!(list("auto"), Ok(Cores::Auto));
+        assert_eq!(list("0"), Ok(Cores::List(vec![0])));
+        assert_eq!(list("0-3,8"), Ok(Cores::List(vec![0, 1, 2, 3, 8])));
+        assert_eq!(list("8,0-6:2,2"), Ok(Cores::List(vec![0, 2, 4, 6, 8])));
+        for wrong in ["", "a", "1-", "3-1", "0-4:0", "1:2", "0-99999", "-1"] {
+            let error = list(wrong).unwrap_err().to_string();
+            assert!(error.contains("0-3,8"), "{error}");
+        }
+    }
+
+    #[test]
+    fn listen_addresses() {
+        let address = |text: &str| text.parse::<ListenAddress>();
+        let tcp = |text: &str| ListenAddress::Tcp(text.parse().unwrap());
+        assert_eq!(address("127.0.0.1:9000"), Ok(tcp("127.0.0.1:9000")));
+        assert_eq!(address("[::1]:9000"), Ok(tcp("[::1]:9000")));
+        let unix = ListenAddress::Unix {
+            path: "/run/a.sock".into(),
+            mode: Some(0o660),
+            user: Some("haproxy".into()),
+            group: None,
+        };
+        assert_eq!(address("unix:/run/a.sock,mode=660,user=haproxy"), Ok(unix));
+        for wrong in [
+            "",
+            "9000",
+            "localhost",
+            "unix:",
+            "unix:/a,mode=9",
+            "unix:/a,mod=660",
+        ] {
+            let error = address(wrong).unwrap_err().to_string();
+            assert!(error.contains(wrong), "{error}");
+        }
+    }
+
+    #[test]
+    fn out_of_range_settings_are_named() {
+        let mut config = ServerConfig::default();
+        assert_eq!(config.check(), Ok(()));
+        config.limits.max_frame_size = 255;
+        assert!(
+            config
+                .check()
+                .unwrap_err()
+                .to_string()
+                .starts_with("max_frame_size is 255")
+        );
+        config.limits.max_frame_size = LARGEST_MAX_FRAME_SIZE;
+        config.max_connections = 0;
+        assert_eq!(
+            config.check().unwrap_err().to_string(),
+            "max_connections must be at least 1"
+        );
+    }
+}

@@ -1,0 +1,223 @@
+//! Opening listeners, with the options that std and monoio leave out.
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+
+use nix::unistd::{Gid, Group, Uid, User};
+use socket2::{Domain, Protocol, Socket, Type};
+
+use super::config::ListenAddress;
+
+/// Connections the kernel holds until they are accepted; it cuts this to `net.core.somaxconn`.
+/// HAProxy opens hundreds at once after a reload.
+const BACKLOG: i32 = 4096;
+
+/// One address, open on every core.
+#[derive(Debug)]
+pub(super) struct Listener {
+    /// Where it really is: with the port the kernel chose if 0 was asked for.
+    pub(super) address: ListenAddress,
+    /// One socket a core.
+    pub(super) sockets: Vec<OwnedFd>,
+}
+
+/// Opens `address` once for each of `count` cores.
+pub(super) fn open(address: &ListenAddress, count: usize) -> io::Result<Listener> {
+    match address {
+        ListenAddress::Tcp(address) => open_tcp(*address, count),
+        ListenAddress::Unix {
+            path,
+            mode,
+            user,
+            group,
+        } => {
+            let socket = open_unix(path, *mode, user.as_deref(), group.as_deref())?;
+            // SO_REUSEPORT is refused on Unix sockets: the cores share one queue.
+            let mut sockets = vec![OwnedFd::from(socket)];
+            for _ in 1..count {
+                sockets.push(sockets[0].try_clone()?);
+            }
+            Ok(Listener {
+                address: address.clone(),
+                sockets,
+            })
+        }
+    }
+}
+
+fn open_tcp(mut address: SocketAddr, count: usize) -> io::Result<Listener> {
+    let mut sockets = Vec::new();
+    for _ in 0..count {
+        let socket = Socket::new(
+            Domain::for_address(address),
+            Type::STREAM,
+            Some(Protocol::TCP),
+        )?;
+        if address.is_ipv6() {
+            socket.set_only_v6(true)?;
+        }
+        socket.set_reuse_address(true)?;
+        if sockets.is_empty() && address.port() != 0 {
+            // The first bind goes without SO_REUSEPORT, so that a port in use is an error and not
+            // a share in another process's connections.
+            let probe = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+            if address.is_ipv6() {
+                probe.set_only_v6(true)?;
+            }
+            probe.set_reuse_address(true)?;
+            probe.bind(&address.into())?;
+        }
+        socket.set_reuse_port(true)?;
+        socket.bind(&address.into())?;
+        socket.listen(BACKLOG)?;
+        if let Some(bound) = socket.local_addr()?.as_socket() {
+            address = bound;
+        }
+        sockets.push(OwnedFd::from(socket));
+    }
+    Ok(Listener {
+        address: ListenAddress::Tcp(address),
+        sockets,
+    })
+}
+
+fn open_unix(
+    path: &Path,
+    mode: Option<u32>,
+    user: Option<&str>,
+    group: Option<&str>,
+) -> io::Result<UnixListener> {
+    let owner = user.map(user_id).transpose()?;
+    let group = group.map(group_id).transpose()?;
+    remove_stale(path)?;
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    socket.bind(&socket2::SockAddr::unix(path)?)?;
+    // Owner and mode before listen: nobody connects in between with the wrong ones.
+    if owner.is_some() || group.is_some() {
+        nix::unistd::chown(path, owner, group)?;
+    }
+    if let Some(mode) = mode {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))?;
+    }
+    socket.listen(BACKLOG)?;
+    Ok(UnixListener::from(OwnedFd::from(socket)))
+}
+
+/// Removes a socket file nobody listens on; leaves everything else alone.
+fn remove_stale(path: &Path) -> io::Result<()> {
+    match std::fs::symlink_metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error),
+        Ok(meta) if !meta.file_type().is_socket() => {
+            return Err(io::Error::new(
+                io::ErrorKind::AlreadyExists,
+                "the path exists and is not a socket",
+            ));
+        }
+        Ok(_) => {}
+    }
+    match UnixStream::connect(path) {
+        Ok(_) => Err(io::Error::new(
+            io::ErrorKind::AddrInUse,
+            "another process listens on this socket",
+        )),
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+            std::fs::remove_file(path)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+fn user_id(name: &str) -> io::Result<Uid> {
+    if let Ok(number) = name.parse() {
+        return Ok(Uid::from_raw(number));
+    }
+    let user = User::from_name(name)?;
+    user.map(|user| user.uid)
+        .ok_or_else(|| io::Error::other(format!("there is no user '{name}'")))
+}
+
+fn group_id(name: &str) -> io::Result<Gid> {
+    if let Ok(number) = name.parse() {
+        return Ok(Gid::from_raw(number));
+    }
+    let group = Group::from_name(name)?;
+    group
+        .map(|group| group.gid)
+        .ok_or_else(|| io::Error::other(format!("there is no group '{name}'")))
+}
+
+/// The socket files to remove at the end.
+pub(super) fn socket_files(listeners: &[Listener]) -> Vec<PathBuf> {
+    listeners
+        .iter()
+        .filter_map(|listener| match &listener.address {
+            ListenAddress::Unix { path, .. } => Some(path.clone()),
+            ListenAddress::Tcp(_) => None,
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn temporary(name: &str) -> PathBuf {
+        std::env::temp_dir().join(format!("ringspoa-listen-{}-{name}", std::process::id()))
+    }
+
+    fn unix(path: &Path, mode: Option<u32>, user: Option<&str>) -> ListenAddress {
+        let (path, user) = (path.to_owned(), user.map(str::to_owned));
+        ListenAddress::Unix {
+            path,
+            mode,
+            user,
+            group: None,
+        }
+    }
+
+    #[test]
+    fn every_core_gets_the_port_the_first_one_got() {
+        let listener = open(&"127.0.0.1:0".parse().unwrap(), 3).unwrap();
+        assert_eq!(listener.sockets.len(), 3);
+        let ListenAddress::Tcp(address) = listener.address else {
+            panic!("not TCP")
+        };
+        assert_ne!(address.port(), 0);
+        let error = open(&ListenAddress::Tcp(address), 1).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
+    }
+
+    #[test]
+    fn a_unix_socket_has_its_mode_and_a_stale_one_is_replaced() {
+        let path = temporary("mode");
+        let listener = open(&unix(&path, Some(0o640), None), 2).unwrap();
+        assert_eq!(
+            std::fs::metadata(&path).unwrap().permissions().mode() & 0o777,
+            0o640
+        );
+        let error = open(&unix(&path, None, None), 1).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
+        drop(listener);
+        open(&unix(&path, None, None), 1).unwrap();
+        std::fs::remove_file(&path).unwrap();
+    }
+
+    #[test]
+    fn other_files_and_unknown_users_are_named() {
+        let path = temporary("file");
+        std::fs::write(&path, b"precious").unwrap();
+        let error = open(&unix(&path, None, None), 1).unwrap_err().to_string();
+        assert!(error.contains("not a socket"), "{error}");
+        assert_eq!(std::fs::read(&path).unwrap(), b"precious");
+        std::fs::remove_file(&path).unwrap();
+        let error = open(&unix(&path, None, Some("no-such-user")), 1)
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains("'no-such-user'"), "{error}");
+    }
+}

@@ -1,0 +1,292 @@
+//! One socket to one connection: read, answer everything that is there, write once.
+
+use std::rc::Rc;
+
+use monoio::buf::IoBufMut;
+use monoio::io::{AsyncReadRent, OwnedReadHalf};
+use monoio::net::UnixStream;
+use nix::sys::socket::Shutdown;
+
+use super::buffers::output_len;
+use super::peer::Peer;
+use super::worker::{LINGER, Worker, now};
+use crate::agent::{Agent, Notified, Outcome, dispatch};
+use crate::connection::{CloseReason, Event, MAX_REPLY_LEN, State};
+use crate::spop::PREFIX_LEN;
+
+/// NOTIFYs answered before their ACKs are written even if there is more to do: slow agents must
+/// not keep the first answers waiting for the last.
+const MAX_TURN_FRAMES: usize = 256;
+
+/// How often a turn looks at the clock, to end early when the agent is slow.
+const CLOCK_EVERY: usize = 16;
+
+/// What one turn over the input did.
+struct Turn {
+    /// Bytes of input used.
+    used: usize,
+    /// Bytes of output made.
+    filled: usize,
+    /// Of these, how many to write first and on their own; the rest is one ACK that would have
+    /// made the burst too long.
+    first: usize,
+    /// Whether all whole frames of the input were handled.
+    exhausted: bool,
+}
+
+/// Serves one peer until either side has had enough.
+pub(super) async fn pump<A: Agent + 'static>(
+    worker: &Rc<Worker<A>>,
+    key: usize,
+    peer: &Rc<Peer>,
+    mut receiver: OwnedReadHalf<UnixStream>,
+) {
+    let mut input = worker.buffers.take_input(0, worker.largest_input());
+    // input[start..] is what was not handled yet: a part of a frame, between turns.
+    let mut start = 0;
+    'connection: loop {
+        let wanted = peer.connection.borrow().min_input_len();
+        input = make_room(worker, input, &mut start, wanted);
+        let (filled, capacity) = (input.len(), input.capacity());
+        // Never dropped while in flight, see `Peer::shutdown`.
+        let (result, slice) = receiver.read(input.slice_mut(filled..capacity)).await;
+        input = slice.into_inner();
+        if !matches!(result, Ok(1..)) {
+            break;
+        }
+        let began = now();
+        peer.active_at.set(began);
+        loop {
+            let (turn, output) = turn(worker, key, peer, &input[start..]);
+            start += turn.used;
+            let by = began + worker.config.write_timeout;
+            let mut written = true;
+            let mut output = output;
+            for (from, to) in [(0, turn.first), (turn.first, turn.filled)] {
+                if from < to && written {
+                    (written, output) = peer.write(output, from, to, by).await;
+                }
+            }
+            worker.buffers.give_output(output);
+            if !written {
+                break 'connection;
+            }
+            if !matches!(
+                peer.connection.borrow().state(),
+                State::Running | State::AwaitingHello
+            ) {
+                break 'connection;
+            }
+            if peer.connection.borrow().is_full() {
+                peer.room.wait().await;
+            } else if turn.exhausted {
+                break;
+            }
+        }
+        if now() > began + worker.config.agent_deadline {
+            worker.counters.overruns.add(1);
+        }
+    }
+    let state = peer.connection.borrow().state();
+    if matches!(state, State::CheckAnswered | State::Closing(_)) {
+        end(worker, peer, &mut receiver, &mut input, state).await;
+    }
+    worker.buffers.give_input(input);
+}
+
+/// Sees a connection off that has had its last frame: the peer gets to read it, then closes.
+async fn end<A: Agent + 'static>(
+    worker: &Rc<Worker<A>>,
+    peer: &Peer,
+    receiver: &mut OwnedReadHalf<UnixStream>,
+    input: &mut Vec<u8>,
+    state: State,
+) {
+    match state {
+        State::CheckAnswered => worker.counters.health_checks.add(1),
+        State::Closing(CloseReason::Refused(_) | CloseReason::Violated(_)) => {
+            worker.counters.protocol_errors.add(1);
+            if let State::Closing(reason) = state {
+                log::warn!("connection refused: {reason}");
+            }
+        }
+        _ => {}
+    }
+    if peer.close_by.get().is_none() {
+        peer.close_by.set(Some(now() + LINGER));
+    }
+    // A check is closed by HAProxy; everywhere else our end of stream follows the last frame.
+    // What the flusher still has to write goes first, and it shuts down after it.
+    if matches!(state, State::Closing(_)) && !peer.has_flusher.get() {
+        peer.shutdown(Shutdown::Write);
+    }
+    // Closing with unread input would reset the connection and take the last frame with it.
+    loop {
+        input.clear();
+        let (result, buffer) = receiver.read(std::mem::take(input)).await;
+        *input = buffer;
+        if !matches!(result, Ok(1..)) {
+            return;
+        }
+    }
+}
+
+/// Room behind what is in `input` for the rest of a whole frame, moving the beginning of one to
+/// the front only when the tail gets short.
+fn make_room<A: Agent + 'static>(
+    worker: &Worker<A>,
+    mut input: Vec<u8>,
+    start: &mut usize,
+    wanted: usize,
+) -> Vec<u8> {
+    if *start == input.len() {
+        input.clear();
+        *start = 0;
+    }
+    if input.capacity() < wanted {
+        let mut larger = worker.buffers.take_input(wanted, worker.largest_input());
+        larger.extend_from_slice(&input[*start..]);
+        worker.buffers.give_input(input);
+        *start = 0;
+        return larger;
+    }
+    let room = input.capacity() - input.len();
+    if *start > 0 && (room < wanted / 2 || input.capacity() - *start < wanted) {
+        input.copy_within(*start.., 0);
+        input.truncate(input.len() - *start);
+        *start = 0;
+    }
+    input
+}
+
+/// Answers the whole frames of `input` into one output buffer.
+fn turn<A: Agent + 'static>(
+    worker: &Rc<Worker<A>>,
+    key: usize,
+    peer: &Rc<Peer>,
+    input: &[u8],
+) -> (Turn, Vec<u8>) {
+    let mut connection = peer.connection.borrow_mut();
+    let mut agent = worker.agent.borrow_mut();
+    let running = connection.state() == State::Running;
+    let wanted = if running {
+        output_len(connection.max_frame_size() as usize)
+    } else {
+        0
+    };
+    let mut output = worker.buffers.take_output(wanted, worker.largest_output());
+    let (burst, began) = (connection.max_burst_len(), now());
+    let mut turn = Turn {
+        used: 0,
+        filled: 0,
+        first: 0,
+        exhausted: false,
+    };
+    for frames in 1.. {
+        if connection.is_full() {
+            break;
+        }
+        let mut notified = Notified {
+            id: Default::default(),
+            max_ack_size: connection.max_ack_size(),
+            connection: key,
+            serial: worker.next_serial(),
+        };
+        let (used, event) = connection.handle_bytes(&input[turn.used..]);
+        turn.used += used;
+        let before = turn.filled;
+        match event {
+            Event::NeedMore => {
+                turn.exhausted = true;
+                break;
+            }
+            Event::Handled => {
+                turn.filled += connection.poll_reply(&mut output[turn.filled..]);
+                // The HELLO changed what fits, the DISCONNECT ends it all.
+                if !running || connection.state() != State::Running {
+                    break;
+                }
+            }
+            Event::Notify(id, messages) => {
+                notified.id = id;
+                worker.counters.notifies.add(1);
+                let room = &mut output[turn.filled..];
+                match dispatch(&mut *agent, &worker.context, notified, messages, room) {
+                    Outcome::Acked(len) => {
+                        turn.filled += len;
+                        worker.counters.acks.add(1);
+                    }
+                    Outcome::Fallback(len, fault) => {
+                        turn.filled += len;
+                        worker.counters.acks.add(1);
+                        worker.counters.fault(fault);
+                    }
+                    Outcome::Deferred(deadline) => {
+                        worker.defer(peer, &mut connection, id, deadline);
+                    }
+                    Outcome::Invalid(error) => {
+                        connection.refuse(error);
+                        turn.filled += connection.poll_reply(&mut output[turn.filled..]);
+                        break;
+                    }
+                }
+            }
+        }
+        if turn.filled > burst {
+            turn.first = before;
+            break;
+        }
+        let slow = frames % CLOCK_EVERY == 0 && now() > began;
+        if slow || frames >= MAX_TURN_FRAMES {
+            break;
+        }
+    }
+    (turn, output)
+}
+
+/// Writes the late answers of one peer as they come; those of one batch together.
+pub(super) async fn flush_late<A: Agent + 'static>(worker: Rc<Worker<A>>, peer: Rc<Peer>) {
+    let mut frames = Vec::new();
+    while !peer.ended.get() {
+        peer.late_ready.wait().await;
+        loop {
+            frames.clear();
+            std::mem::swap(&mut frames, &mut *peer.late.borrow_mut());
+            if frames.is_empty() {
+                break;
+            }
+            let burst = peer.connection.borrow().max_burst_len();
+            let mut start = 0;
+            while start < frames.len() {
+                let end = start + burst_len(&frames[start..], burst);
+                let by = now() + worker.config.write_timeout;
+                let (written, buffer) = peer.write(frames, start, end, by).await;
+                frames = buffer;
+                if !written {
+                    peer.shutdown(Shutdown::Both);
+                    return;
+                }
+                start = end;
+            }
+        }
+        if matches!(peer.connection.borrow().state(), State::Closing(_)) {
+            peer.shutdown(Shutdown::Write);
+        }
+    }
+}
+
+/// How many bytes of whole frames to write at once: one frame at least, more up to `burst`.
+fn burst_len(frames: &[u8], burst: usize) -> usize {
+    let mut len = 0;
+    while let Some(prefix) = frames[len..].first_chunk::<PREFIX_LEN>() {
+        let next = len + PREFIX_LEN + u32::from_be_bytes(*prefix) as usize;
+        if len > 0 && next > burst {
+            break;
+        }
+        len = next;
+    }
+    len
+}
+
+// A reply fits whatever buffer `turn` takes.
+const _: () = assert!(MAX_REPLY_LEN <= output_len(256));
