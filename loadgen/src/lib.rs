@@ -1,0 +1,40 @@
+//! A load generator for SPOE agents in any language: it plays HAProxy's side.
+//!
+//! [`run`] drives an agent as a [`Plan`] says and returns a [`SavedRun`]: settings, results and
+//! full histograms. The binary `ringspoa-loadgen` is flags and printing around that.
+//!
+//! # How latency is counted
+//!
+//! In a closed loop each connection keeps a fixed number of NOTIFYs in flight, and latency runs
+//! from the write of a NOTIFY to the read that brought its ACK. An agent that stalls is then asked
+//! less, so a closed loop cannot see coordinated omission: the uncorrected figures equal the plain
+//! ones there.
+//!
+//! In an open loop (`rate`) every NOTIFY has an intended time, fixed before the run, and latency
+//! runs from that time whatever the agent or the generator did; the uncorrected figures, from the
+//! actual write, stand beside it.
+//!
+//! Frames are counted if their ACK came within the measured time. Histograms also have the ACKs of
+//! what was in flight at its end: leaving those out would hide a stall there. Errors count from the
+//! first connection on, the warm-up included.
+
+#![forbid(unsafe_code)]
+
+mod client;
+mod connection;
+mod errors;
+mod expect;
+mod latency;
+mod plan;
+mod profile;
+mod report;
+mod run;
+mod slots;
+
+pub use errors::{ErrorKind, Errors};
+pub use expect::{Expectation, ExpectationError};
+pub use latency::new_histogram;
+pub use plan::{Plan, PlanError, Target};
+pub use profile::{Generator, Profile, ProfileError};
+pub use report::{LoadError, Results, SavedRun, Settings};
+pub use run::{Progress, RunError, run};

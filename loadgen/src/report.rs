@@ -1,0 +1,751 @@
+//! Results: a table for people, JSON for programs, and a file from which they can be loaded again.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::fs::File;
+use std::io::{BufReader, BufWriter, Write};
+use std::path::Path;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use hdrhistogram::Histogram;
+use hdrhistogram::serialization::{Deserializer, Serializer, V2DeflateSerializer};
+use rustix::time::{ClockId, clock_gettime};
+use serde::{Deserialize, Serialize};
+
+use crate::errors::{ErrorKind, Errors};
+use crate::latency::Interval;
+use crate::plan::Plan;
+
+/// Raised when a file of an older generator would be misread.
+const FORMAT: u32 = 1;
+
+/// The generator is taken for the bottleneck above this share of its threads' time.
+const BUSY: f64 = 0.9;
+
+/// The generator is taken for late above this at its own 99th percentile.
+const LATE_NS: u64 = 1_000_000;
+
+/// How a run was made.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Settings {
+    /// The agent's address.
+    pub target: String,
+    /// `closed` or `open`.
+    #[serde(rename = "loop")]
+    pub loop_kind: String,
+    /// Connections.
+    pub connections: usize,
+    /// NOTIFYs in flight on each connection that were really allowed.
+    pub in_flight: usize,
+    /// NOTIFYs in flight that were asked for; more where the agent does not pipeline.
+    pub in_flight_asked: usize,
+    /// NOTIFYs a second asked for, in an open loop.
+    pub rate: Option<u64>,
+    /// Seconds that were not counted.
+    pub warmup_s: f64,
+    /// The profile.
+    pub profile: String,
+    /// Its messages.
+    pub messages: Vec<String>,
+    /// Threads of the generator.
+    pub threads: usize,
+    /// Cores these were pinned to.
+    pub cores: Vec<usize>,
+    /// Whether an open loop polled before NOTIFYs were due.
+    pub polling: bool,
+    /// The `max-frame-size` offered, in bytes.
+    pub max_frame_size: u32,
+    /// What every ACK had to set.
+    pub expectations: Vec<String>,
+    /// The generator's version.
+    pub version: String,
+    /// When the run started, in seconds since 1970.
+    pub started_unix_s: u64,
+    /// System, release and version of the kernel.
+    pub kernel: String,
+}
+
+/// What a run measured. Latencies are in microseconds.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Results {
+    /// Seconds measured; fewer than asked for if interrupted.
+    pub duration_s: f64,
+    /// ACKs within them.
+    pub frames: u64,
+    /// The same a second.
+    pub frames_per_second: f64,
+    /// The median latency; from the intended send time in an open loop, as all without a prefix.
+    pub p50_us: f64,
+    /// 75 %.
+    pub p75_us: f64,
+    /// 90 %.
+    pub p90_us: f64,
+    /// 99 %.
+    pub p99_us: f64,
+    /// 99.9 %.
+    pub p999_us: f64,
+    /// 99.99 %.
+    pub p9999_us: f64,
+    /// The longest.
+    pub max_us: f64,
+    /// The median, from the actual send time.
+    pub uncorrected_p50_us: f64,
+    /// 99 %, from the actual send time.
+    pub uncorrected_p99_us: f64,
+    /// 99.9 %, from the actual send time.
+    pub uncorrected_p999_us: f64,
+    /// The longest, from the actual send time.
+    pub uncorrected_max_us: f64,
+    /// How late the generator itself sent, of NOTIFYs that had a free slot; 0 in a closed loop.
+    pub late_p50_us: f64,
+    /// 99 % of that.
+    pub late_p99_us: f64,
+    /// NOTIFYs due before the end and not sent by then, mostly for want of a free slot: the agent
+    /// is slower than the rate, and these are missing from the latencies.
+    pub unsent: u64,
+    /// Errors and violations of all kinds, from the first connection on.
+    pub errors: u64,
+    /// The same by kind.
+    pub errors_by_kind: BTreeMap<String, u64>,
+    /// The first text of each kind that happened.
+    pub error_examples: BTreeMap<String, String>,
+    /// Bytes of ACKs within the measured time.
+    pub bytes_in: u64,
+    /// Bytes of NOTIFYs within the measured time.
+    pub bytes_out: u64,
+    /// CPU time of the generator, all threads and progress lines, for each frame.
+    pub cpu_us_per_frame: f64,
+    /// The part of it outside the kernel, from the kernel's own ratio.
+    pub cpu_user_us_per_frame: f64,
+    /// CPU time of the generator over the measured time and its threads: 1 is all it can take.
+    pub cpu_busy: f64,
+    /// Connections that were open when the run began.
+    pub connections_opened: usize,
+    /// What the user should know about the figures.
+    pub warnings: Vec<String>,
+}
+
+/// A run with everything needed to compare it with another later.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SavedRun {
+    /// How it was made.
+    pub settings: Settings,
+    /// What came out.
+    pub results: Results,
+    /// ACKs in each measured second; the last may be a part of one.
+    pub frames_by_second: Vec<u64>,
+    /// Latencies from the intended send time, in nanoseconds.
+    pub corrected: Histogram<u64>,
+    /// Latencies from the actual send time, in nanoseconds. The same in a closed loop.
+    pub uncorrected: Histogram<u64>,
+}
+
+/// Why a file is not a saved run.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum LoadError {
+    /// It cannot be read or written.
+    File(std::io::Error),
+    /// It is not JSON of this shape.
+    Json(serde_json::Error),
+    /// It is of another format than this generator's.
+    Format(u32),
+    /// A histogram in it is damaged.
+    Histogram(String),
+}
+
+impl fmt::Display for LoadError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(error) => error.fmt(f),
+            Self::Json(error) => write!(f, "not a saved run: {error}"),
+            Self::Format(format) => write!(
+                f,
+                "saved in format {format}, and this generator reads format {FORMAT}"
+            ),
+            Self::Histogram(error) => write!(f, "a histogram is damaged: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for LoadError {}
+
+/// The file of a run.
+#[derive(Serialize, Deserialize)]
+struct Document {
+    format: u32,
+    settings: Settings,
+    results: Results,
+    frames_by_second: Vec<u64>,
+    /// Nanoseconds, hdrhistogram V2 deflated, in base64: what other HDR tools read and write.
+    histograms: Histograms,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Histograms {
+    corrected: String,
+    uncorrected: String,
+}
+
+/// What the threads of a run brought together.
+pub(crate) struct Outcome {
+    pub(crate) interval: Interval,
+    pub(crate) errors: Errors,
+    pub(crate) bytes_in: u64,
+    pub(crate) bytes_out: u64,
+    pub(crate) unsent: u64,
+    pub(crate) measured_ns: u64,
+    pub(crate) frames_by_second: Vec<u64>,
+    pub(crate) cpu: CpuTime,
+    pub(crate) cpu_window_ns: u64,
+    pub(crate) connections: usize,
+    pub(crate) sequential: usize,
+    pub(crate) started_unix_s: u64,
+    pub(crate) warnings: Vec<String>,
+}
+
+impl SavedRun {
+    pub(crate) fn new(plan: &Plan, outcome: Outcome) -> Self {
+        let Interval {
+            frames,
+            corrected,
+            open,
+        } = outcome.interval;
+        let (uncorrected, late) = match open {
+            Some(open) => (open.uncorrected, Some(open.late)),
+            None => (corrected.clone(), None),
+        };
+        let us = |histogram: &Histogram<u64>, quantile: f64| {
+            to_f64(histogram.value_at_quantile(quantile)) / 1e3
+        };
+        let late_us = |quantile| late.as_ref().map_or(0.0, |late| us(late, quantile));
+        let late_p99_ns = late.as_ref().map_or(0, |late| late.value_at_quantile(0.99));
+        let duration_s = to_f64(outcome.measured_ns) / 1e9;
+        let frames_per_second = ratio(to_f64(frames), duration_s);
+        let threads_ns = to_f64(outcome.cpu_window_ns) * to_f64(plan.threads as u64);
+        let mut results = Results {
+            duration_s,
+            frames,
+            frames_per_second,
+            p50_us: us(&corrected, 0.5),
+            p75_us: us(&corrected, 0.75),
+            p90_us: us(&corrected, 0.9),
+            p99_us: us(&corrected, 0.99),
+            p999_us: us(&corrected, 0.999),
+            p9999_us: us(&corrected, 0.9999),
+            max_us: us(&corrected, 1.0),
+            uncorrected_p50_us: us(&uncorrected, 0.5),
+            uncorrected_p99_us: us(&uncorrected, 0.99),
+            uncorrected_p999_us: us(&uncorrected, 0.999),
+            uncorrected_max_us: us(&uncorrected, 1.0),
+            late_p50_us: late_us(0.5),
+            late_p99_us: late_us(0.99),
+            unsent: outcome.unsent,
+            errors: outcome.errors.total(),
+            errors_by_kind: outcome.errors.by_kind(),
+            error_examples: outcome.errors.examples(),
+            bytes_in: outcome.bytes_in,
+            bytes_out: outcome.bytes_out,
+            cpu_us_per_frame: ratio(to_f64(outcome.cpu.total_ns) / 1e3, to_f64(frames)),
+            cpu_user_us_per_frame: ratio(to_f64(outcome.cpu.user_ns()) / 1e3, to_f64(frames)),
+            cpu_busy: ratio(to_f64(outcome.cpu.total_ns), threads_ns),
+            connections_opened: outcome.connections,
+            warnings: outcome.warnings,
+        };
+        results.warn(plan, late_p99_ns);
+        let uname = rustix::system::uname();
+        let settings = Settings {
+            target: plan.target.to_string(),
+            loop_kind: if plan.rate.is_some() {
+                "open"
+            } else {
+                "closed"
+            }
+            .to_owned(),
+            connections: plan.connections,
+            in_flight: if outcome.sequential > 0 {
+                1
+            } else {
+                plan.in_flight
+            },
+            in_flight_asked: plan.in_flight,
+            rate: plan.rate,
+            warmup_s: plan.warmup.as_secs_f64(),
+            profile: plan.profile.name().to_owned(),
+            messages: plan.profile.messages().to_vec(),
+            threads: plan.threads,
+            cores: plan.cores.clone(),
+            polling: plan.polling,
+            max_frame_size: plan.max_frame_size,
+            expectations: plan.expectations.iter().map(ToString::to_string).collect(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            started_unix_s: outcome.started_unix_s,
+            kernel: [uname.sysname(), uname.release(), uname.version()]
+                .map(|text| text.to_string_lossy())
+                .join(" "),
+        };
+        Self {
+            settings,
+            results,
+            frames_by_second: outcome.frames_by_second,
+            corrected,
+            uncorrected,
+        }
+    }
+
+    /// Loads what [`save`](Self::save) wrote.
+    ///
+    /// # Errors
+    ///
+    /// If the file cannot be read or is not a saved run of this format.
+    pub fn load(path: &Path) -> Result<Self, LoadError> {
+        let file = File::open(path).map_err(LoadError::File)?;
+        let document: Document =
+            serde_json::from_reader(BufReader::new(file)).map_err(LoadError::Json)?;
+        if document.format != FORMAT {
+            return Err(LoadError::Format(document.format));
+        }
+        Ok(Self {
+            settings: document.settings,
+            results: document.results,
+            frames_by_second: document.frames_by_second,
+            corrected: from_text(&document.histograms.corrected)?,
+            uncorrected: from_text(&document.histograms.uncorrected)?,
+        })
+    }
+
+    /// Writes the run with its full histograms, as JSON.
+    ///
+    /// # Errors
+    ///
+    /// If `out` cannot be written.
+    pub fn save(&self, out: impl Write) -> Result<(), LoadError> {
+        let document = Document {
+            format: FORMAT,
+            settings: self.settings.clone(),
+            results: self.results.clone(),
+            frames_by_second: self.frames_by_second.clone(),
+            histograms: Histograms {
+                corrected: to_text(&self.corrected)?,
+                uncorrected: to_text(&self.uncorrected)?,
+            },
+        };
+        let mut out = BufWriter::new(out);
+        serde_json::to_writer_pretty(&mut out, &document).map_err(LoadError::Json)?;
+        out.write_all(b"\n")
+            .and_then(|()| out.flush())
+            .map_err(LoadError::File)
+    }
+
+    /// Settings and results as one JSON object on one line.
+    ///
+    /// # Errors
+    ///
+    /// None in practice: every field has a JSON form.
+    pub fn to_json(&self) -> Result<String, LoadError> {
+        #[derive(Serialize)]
+        struct Flat<'a> {
+            #[serde(flatten)]
+            settings: &'a Settings,
+            #[serde(flatten)]
+            results: &'a Results,
+        }
+        let (settings, results) = (&self.settings, &self.results);
+        serde_json::to_string(&Flat { settings, results }).map_err(LoadError::Json)
+    }
+
+    /// The results as a table.
+    #[must_use]
+    pub fn table(&self) -> impl fmt::Display + '_ {
+        Table(self)
+    }
+}
+
+impl Results {
+    /// Adds what the figures themselves give cause to say.
+    fn warn(&mut self, plan: &Plan, late_p99_ns: u64) {
+        if self.cpu_busy > BUSY && plan.rate.is_none() {
+            self.warnings.push(format!(
+                "the generator used {:.0} % of its threads' time: the agent may be faster than \
+                 this, try more --threads",
+                self.cpu_busy * 100.0
+            ));
+        }
+        if late_p99_ns > LATE_NS {
+            self.warnings.push(format!(
+                "the generator itself was late by {} us at its 99th percentile, which the \
+                 latencies contain: try more --threads, --cores or a lower --rate",
+                Micros(late_p99_ns)
+            ));
+        }
+        if self.unsent > 0 {
+            self.warnings.push(format!(
+                "{} NOTIFYs of the schedule were never sent: the agent, or the generator where it \
+                 says that it was late, is slower than --rate, and latencies would go on growing",
+                Grouped(self.unsent)
+            ));
+        }
+    }
+}
+
+struct Table<'a>(&'a SavedRun);
+
+impl fmt::Display for Table<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let SavedRun {
+            settings, results, ..
+        } = self.0;
+        let open = settings.loop_kind == "open";
+        write!(
+            f,
+            "{} loop, {} connections, {} in flight each",
+            settings.loop_kind, settings.connections, settings.in_flight
+        )?;
+        if settings.in_flight != settings.in_flight_asked {
+            write!(f, " ({} asked, no pipelining)", settings.in_flight_asked)?;
+        }
+        if let Some(rate) = settings.rate {
+            write!(f, ", {} NOTIFYs/s intended", Grouped(rate))?;
+        }
+        writeln!(f, ", profile {}, {}", settings.profile, settings.target)?;
+        writeln!(
+            f,
+            "{:.2} s measured after {} s of warm-up; latency counts from the {}",
+            results.duration_s,
+            settings.warmup_s,
+            if open {
+                "intended send time to the read of the ACK"
+            } else {
+                "write of a NOTIFY to the read of its ACK"
+            }
+        )?;
+        writeln!(f)?;
+        let rate = round(results.frames_per_second);
+        writeln!(
+            f,
+            "  {:<12}{:>14} frames/s ({} frames)",
+            "throughput",
+            Grouped(rate).to_string(),
+            Grouped(results.frames)
+        )?;
+        if open {
+            writeln!(f, "  {:<12}{:>14}    {:>14}", "", "latency", "uncorrected")?;
+        }
+        for (name, quantile) in [
+            ("p50", 0.5),
+            ("p75", 0.75),
+            ("p90", 0.9),
+            ("p99", 0.99),
+            ("p99.9", 0.999),
+            ("p99.99", 0.9999),
+            ("max", 1.0),
+        ] {
+            let us = |histogram: &Histogram<u64>| {
+                Micros(histogram.value_at_quantile(quantile)).to_string()
+            };
+            write!(f, "  {name:<12}{:>14} us", us(&self.0.corrected))?;
+            if open {
+                write!(f, " {:>14} us", us(&self.0.uncorrected))?;
+            }
+            writeln!(f)?;
+        }
+        let bytes = format_args!(
+            "{} in, {} out",
+            Grouped(results.bytes_in),
+            Grouped(results.bytes_out)
+        )
+        .to_string();
+        writeln!(f, "  {:<12}{bytes}", "bytes")?;
+        writeln!(
+            f,
+            "  {:<12}{:.3} us per frame ({:.3} us user), {:.0} % of {} thread{}{}",
+            "own CPU",
+            results.cpu_us_per_frame,
+            results.cpu_user_us_per_frame,
+            results.cpu_busy * 100.0,
+            settings.threads,
+            if settings.threads == 1 { "" } else { "s" },
+            if open && settings.polling {
+                ", polling included"
+            } else {
+                ""
+            }
+        )?;
+        if open {
+            writeln!(
+                f,
+                "  {:<12}p50 {:.1} us, p99 {:.1} us late by itself",
+                "generator", results.late_p50_us, results.late_p99_us
+            )?;
+        }
+        writeln!(f, "  {:<12}{}", "errors", Grouped(results.errors))?;
+        for &kind in ErrorKind::ALL {
+            let count = results.errors_by_kind.get(kind.key()).copied().unwrap_or(0);
+            if count == 0 {
+                continue;
+            }
+            writeln!(f, "    {:>10} {}", Grouped(count).to_string(), kind.text())?;
+            if let Some(example) = results.error_examples.get(kind.key()) {
+                writeln!(f, "               first: {example}")?;
+            }
+        }
+        for warning in &results.warnings {
+            writeln!(f, "warning: {warning}")?;
+        }
+        Ok(())
+    }
+}
+
+/// A number with its digits in groups of three.
+pub(crate) struct Grouped(pub(crate) u64);
+
+impl fmt::Display for Grouped {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let digits = self.0.to_string();
+        for (index, digit) in digits.bytes().enumerate() {
+            if index > 0 && (digits.len() - index).is_multiple_of(3) {
+                f.write_str(" ")?;
+            }
+            write!(f, "{}", char::from(digit))?;
+        }
+        Ok(())
+    }
+}
+
+/// Nanoseconds as microseconds, with the digits a histogram of three can back.
+pub(crate) struct Micros(pub(crate) u64);
+
+impl fmt::Display for Micros {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let us = to_f64(self.0) / 1e3;
+        match self.0 {
+            0..10_000 => write!(f, "{us:.2}"),
+            10_000..100_000 => write!(f, "{us:.1}"),
+            _ => Grouped(round(us)).fmt(f),
+        }
+    }
+}
+
+/// CPU time of this process.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct CpuTime {
+    total_ns: u64,
+    user_ticks: u64,
+    system_ticks: u64,
+}
+
+impl CpuTime {
+    /// Until now. The total is of the scheduler's clock. How it divides into user and system is
+    /// only known in ticks, from `/proc/self/stat`.
+    pub(crate) fn of_process() -> Self {
+        let total = clock_gettime(ClockId::ProcessCPUTime);
+        let nanoseconds = total.tv_sec * 1_000_000_000 + total.tv_nsec;
+        let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+        // The name, in brackets, may have spaces; utime and stime are fields 14 and 15 of all.
+        let fields = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
+        let mut ticks = fields
+            .split_ascii_whitespace()
+            .skip(11)
+            .map(|field| field.parse().unwrap_or(0));
+        Self {
+            total_ns: u64::try_from(nanoseconds).unwrap_or(0),
+            user_ticks: ticks.next().unwrap_or(0),
+            system_ticks: ticks.next().unwrap_or(0),
+        }
+    }
+
+    pub(crate) fn since(self, start: Self) -> Self {
+        Self {
+            total_ns: self.total_ns.saturating_sub(start.total_ns),
+            user_ticks: self.user_ticks.saturating_sub(start.user_ticks),
+            system_ticks: self.system_ticks.saturating_sub(start.system_ticks),
+        }
+    }
+
+    fn user_ns(self) -> u64 {
+        let ticks = self.user_ticks + self.system_ticks;
+        self.total_ns * self.user_ticks / ticks.max(1)
+    }
+}
+
+#[allow(
+    clippy::cast_precision_loss,
+    reason = "figures for people: 53 bits are more digits than they have"
+)]
+pub(crate) fn to_f64(value: u64) -> f64 {
+    value as f64
+}
+
+#[allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "casts saturate, and figures are neither negative nor that large"
+)]
+fn round(value: f64) -> u64 {
+    value.round() as u64
+}
+
+/// Zero where there is nothing to divide by: JSON has no NaN.
+fn ratio(value: f64, by: f64) -> f64 {
+    if by > 0.0 { value / by } else { 0.0 }
+}
+
+fn to_text(histogram: &Histogram<u64>) -> Result<String, LoadError> {
+    let mut bytes = Vec::new();
+    V2DeflateSerializer::new()
+        .serialize(histogram, &mut bytes)
+        .map_err(|error| LoadError::Histogram(error.to_string()))?;
+    Ok(STANDARD.encode(bytes))
+}
+
+fn from_text(text: &str) -> Result<Histogram<u64>, LoadError> {
+    let bytes = STANDARD
+        .decode(text)
+        .map_err(|error| LoadError::Histogram(error.to_string()))?;
+    Deserializer::new()
+        .deserialize(&mut bytes.as_slice())
+        .map_err(|error| LoadError::Histogram(error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::profile::Profile;
+
+    fn sample(rate: Option<u64>) -> SavedRun {
+        let plan = Plan {
+            rate,
+            ..Plan::new("127.0.0.1:1".parse().unwrap(), Profile::ip(None, None))
+        };
+        let mut interval = Interval::new(rate.is_some());
+        for value in 1..=100_000_u64 {
+            interval.corrected.record(value * 997).unwrap();
+            if let Some(open) = &mut interval.open {
+                open.uncorrected.record(value * 499).unwrap();
+                open.late.record(value * 20).unwrap();
+            }
+        }
+        interval.frames = 100_000;
+        let mut errors = Errors::default();
+        errors.add(ErrorKind::Duplicate, || "twice".to_owned());
+        SavedRun::new(
+            &plan,
+            Outcome {
+                interval,
+                errors,
+                bytes_in: 1_000,
+                bytes_out: 4_000,
+                unsent: 3,
+                measured_ns: 2_000_000_000,
+                frames_by_second: vec![40_000, 60_000],
+                cpu: CpuTime {
+                    total_ns: 20_000_000,
+                    user_ticks: 1,
+                    system_ticks: 3,
+                },
+                cpu_window_ns: 2_000_000_000,
+                connections: 1,
+                sequential: 1,
+                started_unix_s: 1_700_000_000,
+                warnings: Vec::new(),
+            },
+        )
+    }
+
+    #[test]
+    fn a_saved_run_loads_the_same() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("run.json");
+        for rate in [None, Some(5_000)] {
+            let run = sample(rate);
+            run.save(File::create(&path).unwrap()).unwrap();
+            let loaded = SavedRun::load(&path).unwrap();
+            assert_eq!(loaded, run);
+            for quantile in [0.0, 0.5, 0.9, 0.99, 0.999, 0.9999, 1.0] {
+                for (before, after) in [
+                    (&run.corrected, &loaded.corrected),
+                    (&run.uncorrected, &loaded.uncorrected),
+                ] {
+                    let (before, after) = (before, after);
+                    assert_eq!(
+                        before.value_at_quantile(quantile),
+                        after.value_at_quantile(quantile)
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn files_that_are_no_saved_run() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("run.json");
+        assert!(matches!(SavedRun::load(&path), Err(LoadError::File(_))));
+        std::fs::write(&path, "{}").unwrap();
+        assert!(matches!(SavedRun::load(&path), Err(LoadError::Json(_))));
+        sample(None).save(File::create(&path).unwrap()).unwrap();
+        let text = std::fs::read_to_string(&path).unwrap();
+        std::fs::write(&path, text.replace("\"format\": 1", "\"format\": 9")).unwrap();
+        assert!(matches!(SavedRun::load(&path), Err(LoadError::Format(9))));
+        let damaged = text.replace("\"corrected\": \"", "\"corrected\": \"AAAA");
+        std::fs::write(&path, damaged).unwrap();
+        assert!(matches!(
+            SavedRun::load(&path),
+            Err(LoadError::Histogram(_))
+        ));
+    }
+
+    #[test]
+    fn json_has_every_promised_field() {
+        let object: serde_json::Value =
+            serde_json::from_str(&sample(Some(50_000)).to_json().unwrap()).unwrap();
+        let fields = "frames frames_per_second p50_us p90_us p99_us p999_us p9999_us max_us \
+                      uncorrected_p999_us errors errors_by_kind connections in_flight rate \
+                      duration_s threads cpu_us_per_frame";
+        for field in fields.split_whitespace() {
+            assert!(!object[field].is_null(), "{field}");
+        }
+        assert_eq!(object["frames_per_second"], 50_000.0);
+        assert_eq!(object["errors"], 1);
+        assert_eq!(object["errors_by_kind"]["duplicate"], 1);
+        assert_eq!(object["cpu_us_per_frame"], 0.2);
+        assert_eq!(object["cpu_user_us_per_frame"], 0.05);
+        assert_eq!(
+            (&object["in_flight"], &object["in_flight_asked"]),
+            (&1.into(), &20.into())
+        );
+    }
+
+    #[test]
+    fn in_a_closed_loop_both_latencies_are_one() {
+        let run = sample(None);
+        assert_eq!(run.corrected, run.uncorrected);
+        assert!((run.results.p999_us - run.results.uncorrected_p999_us).abs() < f64::EPSILON);
+    }
+
+    #[test]
+    fn the_table_has_every_figure() {
+        let text = sample(Some(50_000)).table().to_string();
+        for part in [
+            "50 000 frames/s",
+            "uncorrected",
+            "p99.99",
+            "1 000 in, 4 000 out",
+            "first: twice",
+        ] {
+            assert!(text.contains(part), "{part}: {text}");
+        }
+        assert!(!sample(None).table().to_string().contains("uncorrected"));
+    }
+
+    #[test]
+    fn numbers_have_sensible_digits() {
+        let micros = [4_321, 38_444, 112_499, 1_234_567_000].map(|ns| Micros(ns).to_string());
+        assert_eq!(micros, ["4.32", "38.4", "112", "1 234 567"]);
+        assert_eq!(
+            [0, 999, 1_000].map(|n| Grouped(n).to_string()),
+            ["0", "999", "1 000"]
+        );
+    }
+}

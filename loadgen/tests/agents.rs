@@ -1,0 +1,491 @@
+//! The generator against agents in this process that answer well, badly, late or not at all.
+
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::os::unix::net::UnixListener;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use ringspoa::spop::{
+    AckWriter, AgentHello, Disconnect, Frame, FrameId, FrameType, HaproxyHello, Messages, Scope,
+    Status, StreamId, Variable,
+};
+use ringspoa_loadgen::{ErrorKind, Plan, Profile, Progress, RunError, SavedRun, Target, run};
+
+const REMEDIATION: Variable<'static> = Variable::literal(Scope::Transaction, "remediation");
+
+/// What an agent does with a NOTIFY, given how many the whole agent had before.
+#[derive(Clone, Copy)]
+enum Behaviour {
+    Well,
+    Twice,
+    /// The ACK has another stream-id.
+    WrongId,
+    /// The 10th ACK has a scope that does not exist.
+    BrokenAction,
+    /// Closes at the 50th.
+    Closes,
+    /// AGENT-DISCONNECT at the 50th.
+    Disconnects,
+    /// Never answers the 50th.
+    Forgets,
+    /// Waits 200 ms at the first after 300 ms.
+    Stalls,
+    Sequential,
+}
+
+struct Agent {
+    behaviour: Behaviour,
+    notifies: AtomicUsize,
+    stalled: AtomicBool,
+    connections: AtomicUsize,
+    started: Instant,
+}
+
+/// Serves connections on threads that end with them.
+fn start(behaviour: Behaviour) -> (Target, &'static Agent) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let target = Target::Tcp(listener.local_addr().unwrap());
+    let agent = agent(behaviour);
+    std::thread::spawn(move || {
+        for socket in listener.incoming() {
+            let socket = socket.unwrap();
+            socket.set_nodelay(true).unwrap();
+            std::thread::spawn(move || agent.serve(socket));
+        }
+    });
+    (target, agent)
+}
+
+fn agent(behaviour: Behaviour) -> &'static Agent {
+    Box::leak(Box::new(Agent {
+        behaviour,
+        notifies: AtomicUsize::new(0),
+        stalled: AtomicBool::new(false),
+        connections: AtomicUsize::new(0),
+        started: Instant::now(),
+    }))
+}
+
+impl Agent {
+    fn serve(&self, mut socket: impl Read + Write) {
+        self.connections.fetch_add(1, Ordering::Relaxed);
+        let (mut input, mut buffer) = (Vec::new(), vec![0; 65_536]);
+        loop {
+            let mut output = Vec::new();
+            let mut consumed = 0;
+            while let Some((frame, used)) = Frame::split(&input[consumed..], 16_380).unwrap() {
+                consumed += used;
+                if !self.answer(&frame, &mut output) {
+                    let _ = socket.write_all(&output);
+                    return;
+                }
+            }
+            input.drain(..consumed);
+            if socket.write_all(&output).is_err() {
+                return;
+            }
+            match socket.read(&mut buffer) {
+                Ok(0) | Err(_) => return,
+                Ok(len) => input.extend_from_slice(&buffer[..len]),
+            }
+        }
+    }
+
+    /// False if the connection is to be closed.
+    fn answer(&self, frame: &Frame<'_>, output: &mut Vec<u8>) -> bool {
+        let mut room = [0; 512];
+        match frame.frame_type {
+            FrameType::HaproxyHello => {
+                let hello = HaproxyHello::decode(frame).unwrap();
+                assert!(hello.supports_version_2() && hello.has_capability("pipelining"));
+                assert_eq!(hello.engine_id.map(<[u8]>::len), Some(36));
+                let sequential = matches!(self.behaviour, Behaviour::Sequential);
+                let capabilities: &[u8] = if sequential { b"" } else { b"pipelining" };
+                let hello = AgentHello {
+                    version: b"2.0",
+                    max_frame_size: hello.max_frame_size,
+                    capabilities,
+                };
+                let len = hello.encode(&mut room).unwrap();
+                output.extend_from_slice(&room[..len]);
+                true
+            }
+            FrameType::Notify => self.notify(frame, output),
+            FrameType::HaproxyDisconnect => {
+                assert_eq!(Disconnect::decode(frame).unwrap().status, Status::NORMAL);
+                false
+            }
+            other => panic!("HAProxy sends no {other}"),
+        }
+    }
+
+    fn notify(&self, frame: &Frame<'_>, output: &mut Vec<u8>) -> bool {
+        Messages::new(frame.payload).finish().unwrap();
+        assert_eq!((frame.stream_id.0 & 1, frame.frame_id), (1, FrameId(1)));
+        let count = self.notifies.fetch_add(1, Ordering::Relaxed);
+        let mut ack = |stream_id, value: &str| {
+            let mut room = [0; 128];
+            let mut ack = AckWriter::begin(&mut room, 16_380, stream_id, FrameId(1)).unwrap();
+            ack.set_var(REMEDIATION, value).unwrap();
+            let len = ack.finish();
+            output.extend_from_slice(&room[..len]);
+        };
+        let value = if count.is_multiple_of(2) {
+            "ban"
+        } else {
+            "allow"
+        };
+        match self.behaviour {
+            Behaviour::WrongId if count == 10 => ack(StreamId(frame.stream_id.0 + 1000), value),
+            Behaviour::Forgets if count == 50 => {}
+            Behaviour::Closes if count == 50 => return false,
+            Behaviour::Disconnects if count == 50 => {
+                let disconnect = Disconnect {
+                    status: Status::NO_RESOURCES,
+                    reason: b"too hot",
+                };
+                let mut room = [0; 128];
+                let len = disconnect.encode_agent(&mut room).unwrap();
+                output.extend_from_slice(&room[..len]);
+                return false;
+            }
+            _ => ack(frame.stream_id, value),
+        }
+        match self.behaviour {
+            Behaviour::Twice if count == 10 => ack(frame.stream_id, value),
+            Behaviour::BrokenAction if count == 10 => {
+                let scope = output.len() - "remediation".len() - 1 - 1 - "ban".len() - 2 - 1;
+                output[scope] = 9;
+            }
+            Behaviour::Stalls
+                if self.started.elapsed() > Duration::from_millis(300)
+                    && !self.stalled.swap(true, Ordering::Relaxed) =>
+            {
+                std::thread::sleep(Duration::from_millis(200));
+            }
+            _ => {}
+        }
+        true
+    }
+}
+
+fn plan(target: Target) -> Plan {
+    Plan {
+        in_flight: 4,
+        warmup: Duration::ZERO,
+        duration: Duration::from_millis(300),
+        drain: Duration::from_millis(200),
+        ..Plan::new(target, Profile::ip(None, None))
+    }
+}
+
+fn run_quietly(plan: &Plan) -> SavedRun {
+    run(plan, &AtomicBool::new(false), &mut |_| {}).unwrap()
+}
+
+fn count(run: &SavedRun, kind: ErrorKind) -> u64 {
+    run.results.errors_by_kind[kind.key()]
+}
+
+#[test]
+fn a_good_agent_has_no_errors() {
+    let (target, agent) = start(Behaviour::Well);
+    let plan = Plan {
+        connections: 3,
+        threads: 2,
+        profile: Profile::http(None, None),
+        expectations: vec!["txn.remediation=ban|allow".parse().unwrap()],
+        warmup: Duration::from_millis(50),
+        ..plan(target)
+    };
+    let run = run_quietly(&plan);
+    let results = &run.results;
+    assert_eq!(
+        (results.errors, results.unsent),
+        (0, 0),
+        "{:?}",
+        results.error_examples
+    );
+    assert!(results.frames > 100, "{}", results.frames);
+    assert_eq!(run.frames_by_second.iter().sum::<u64>(), results.frames);
+    // Beside the frames: those of the warm-up, and those in flight at the end.
+    let answered = agent.notifies.load(Ordering::Relaxed) as u64;
+    assert!(run.corrected.len() >= results.frames && run.corrected.len() <= answered);
+    assert!(run.corrected.len() <= results.frames + 12);
+    assert!(results.bytes_out > results.frames * 650 && results.bytes_in > results.frames * 20);
+    assert!(results.p50_us > 1.0 && results.p50_us <= results.max_us);
+    assert!((results.duration_s - 0.3).abs() < 1e-6);
+    assert_eq!(results.connections_opened, 3);
+}
+
+#[test]
+fn a_unix_socket_works_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("agent.sock");
+    let listener = UnixListener::bind(&path).unwrap();
+    let agent = agent(Behaviour::Well);
+    std::thread::spawn(move || {
+        for socket in listener.incoming() {
+            let socket = socket.unwrap();
+            std::thread::spawn(move || agent.serve(socket));
+        }
+    });
+    let target = format!("unix:{}", path.display()).parse().unwrap();
+    // Frames of more than a socket holds, so that writes stop half-way.
+    let plan = Plan {
+        connections: 2,
+        in_flight: 2_000,
+        profile: Profile::http(None, None),
+        ..plan(target)
+    };
+    let run = run_quietly(&plan);
+    assert_eq!(run.results.errors, 0, "{:?}", run.results.error_examples);
+    assert!(run.results.frames > 2_000, "{}", run.results.frames);
+}
+
+#[test]
+fn each_violation_is_counted_once_under_its_kind() {
+    let (target, _) = start(Behaviour::Twice);
+    let run = run_quietly(&plan(target));
+    assert_eq!(count(&run, ErrorKind::Duplicate), 1);
+    assert_eq!(run.results.errors, 1);
+
+    let (target, _) = start(Behaviour::WrongId);
+    let run = run_quietly(&plan(target));
+    assert_eq!(count(&run, ErrorKind::UnknownId), 1);
+    // The one whose ACK went elsewhere.
+    assert_eq!(count(&run, ErrorKind::Unanswered), 1);
+    assert_eq!(run.results.errors, 2);
+
+    let (target, _) = start(Behaviour::BrokenAction);
+    let run = run_quietly(&plan(target));
+    assert_eq!(
+        count(&run, ErrorKind::BadActions),
+        1,
+        "{:?}",
+        run.results.error_examples
+    );
+    assert_eq!(run.results.errors, 1);
+
+    let (target, _) = start(Behaviour::Forgets);
+    let run = run_quietly(&plan(target));
+    assert_eq!(count(&run, ErrorKind::Unanswered), 1);
+    assert_eq!(run.results.errors, 1);
+}
+
+#[test]
+fn an_unexpected_value_is_a_violation() {
+    let (target, agent) = start(Behaviour::Well);
+    let plan = Plan {
+        expectations: vec!["remediation=ban".parse().unwrap()],
+        ..plan(target)
+    };
+    let run = run_quietly(&plan);
+    let answered = agent.notifies.load(Ordering::Relaxed) as u64;
+    assert!(count(&run, ErrorKind::UnexpectedValue).abs_diff(answered / 2) <= 1);
+    let example = &run.results.error_examples["unexpected_value"];
+    assert_eq!(
+        example,
+        "expected remediation=ban, got txn.remediation=\"allow\""
+    );
+}
+
+#[test]
+fn a_connection_that_goes_is_opened_again() {
+    for (behaviour, kind, text) in [
+        (
+            Behaviour::Closes,
+            ErrorKind::Closed,
+            "closed the connection",
+        ),
+        (
+            Behaviour::Disconnects,
+            ErrorKind::Disconnect,
+            "status 13 (resource allocation error): \"too hot\"",
+        ),
+    ] {
+        let (target, agent) = start(behaviour);
+        let run = run_quietly(&plan(target));
+        assert_eq!(count(&run, kind), 1, "{:?}", run.results.error_examples);
+        let lost = count(&run, ErrorKind::Lost);
+        assert!((1..=4).contains(&lost), "{lost}");
+        assert_eq!(run.results.errors, 1 + lost);
+        let example = &run.results.error_examples[kind.key()];
+        assert!(
+            example.contains(text) || example.contains("reset"),
+            "{example}"
+        );
+        assert_eq!(agent.connections.load(Ordering::Relaxed), 2);
+        assert!(run.results.frames > 60, "{}", run.results.frames);
+    }
+}
+
+#[test]
+fn without_pipelining_one_is_in_flight() {
+    let (target, _) = start(Behaviour::Sequential);
+    let mut warnings = Vec::new();
+    let mut note = |progress: &Progress| {
+        if let Progress::Warning(text) = progress {
+            warnings.push(text.clone());
+        }
+    };
+    let run = run(&plan(target), &AtomicBool::new(false), &mut note).unwrap();
+    assert_eq!(
+        (run.settings.in_flight, run.settings.in_flight_asked),
+        (1, 4)
+    );
+    assert!(
+        warnings[0].contains("does not announce pipelining"),
+        "{warnings:?}"
+    );
+    assert_eq!(run.results.errors, 0);
+}
+
+#[test]
+fn an_open_loop_sees_the_stall_that_the_uncorrected_figures_miss() {
+    let (target, _) = start(Behaviour::Stalls);
+    let plan = Plan {
+        in_flight: 1,
+        rate: Some(1_000),
+        duration: Duration::from_millis(1_000),
+        ..plan(target)
+    };
+    let run = run_quietly(&plan);
+    let results = &run.results;
+    assert_eq!(
+        (results.errors, results.unsent),
+        (0, 0),
+        "{:?}",
+        results.error_examples
+    );
+    assert!(results.frames.abs_diff(1_000) <= 20, "{}", results.frames);
+    // 200 of 1000 NOTIFYs fell due in the stall, and waited 100 ms on average.
+    assert!(results.p90_us > 50_000.0, "{}", results.p90_us);
+    assert!(results.p999_us > 150_000.0, "{}", results.p999_us);
+    // Only the one in flight saw it from its own send time.
+    assert!(
+        results.uncorrected_p99_us < 20_000.0,
+        "{}",
+        results.uncorrected_p99_us
+    );
+    assert!(
+        results.uncorrected_max_us > 150_000.0,
+        "{}",
+        results.uncorrected_max_us
+    );
+    // The generator did not wait for itself.
+    assert!(results.late_p50_us < 1_000.0, "{}", results.late_p50_us);
+}
+
+#[test]
+fn an_open_loop_keeps_its_rate() {
+    let (target, _) = start(Behaviour::Well);
+    let plan = Plan {
+        connections: 5,
+        threads: 2,
+        rate: Some(4_000),
+        duration: Duration::from_millis(500),
+        ..plan(target)
+    };
+    let run = run_quietly(&plan);
+    assert_eq!(run.results.errors, 0);
+    assert_eq!(run.corrected.len(), 2_000);
+    assert!((run.results.frames_per_second - 4_000.0).abs() < 100.0);
+}
+
+#[test]
+fn a_rate_above_what_the_agent_takes_is_reported() {
+    let (target, _) = start(Behaviour::Well);
+    let plan = Plan {
+        in_flight: 1,
+        rate: Some(10_000_000),
+        duration: Duration::from_millis(200),
+        ..plan(target)
+    };
+    let run = run_quietly(&plan);
+    assert!(run.results.unsent > 1_000_000);
+    assert!(
+        run.results
+            .warnings
+            .iter()
+            .any(|text| text.contains("never sent"))
+    );
+    assert_eq!(run.results.errors, 0);
+}
+
+#[test]
+fn no_connection_at_all_is_an_error_with_a_way_out() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let target = Target::Tcp(listener.local_addr().unwrap());
+    drop(listener);
+    let error = run(&plan(target.clone()), &AtomicBool::new(false), &mut |_| {}).unwrap_err();
+    let text = error.to_string();
+    assert!(
+        text.contains(&target.to_string()) && text.contains("--target"),
+        "{text}"
+    );
+    assert!(text.contains("refused"), "{text}");
+
+    // Accepts, and says nothing.
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let plan = Plan {
+        connect_timeout: Duration::from_millis(200),
+        ..plan(Target::Tcp(listener.local_addr().unwrap()))
+    };
+    let error = run(&plan, &AtomicBool::new(false), &mut |_| {}).unwrap_err();
+    assert!(
+        error.to_string().contains("no AGENT-HELLO within 200ms"),
+        "{error}"
+    );
+
+    // Speaks something else.
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let target = Target::Tcp(listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        let mut socket: TcpStream = listener.accept().unwrap().0;
+        socket
+            .write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+            .unwrap();
+        let _ = socket.read(&mut [0; 1024]);
+    });
+    let plan = Plan { target, ..plan };
+    let error = run(&plan, &AtomicBool::new(false), &mut |_| {}).unwrap_err();
+    assert!(error.to_string().contains("is this a SPOA?"), "{error}");
+}
+
+#[test]
+fn a_plan_is_checked_before_anything_is_opened() {
+    let (target, agent) = start(Behaviour::Well);
+    let plan = Plan {
+        threads: 2,
+        ..plan(target)
+    };
+    let error = run(&plan, &AtomicBool::new(false), &mut |_| {}).unwrap_err();
+    assert!(matches!(error, RunError::Plan(_)));
+    assert_eq!(agent.connections.load(Ordering::Relaxed), 0);
+}
+
+#[test]
+fn stopping_early_gives_the_results_so_far() {
+    let (target, _) = start(Behaviour::Well);
+    let plan = Plan {
+        duration: Duration::from_secs(60),
+        ..plan(target)
+    };
+    let stop = AtomicBool::new(false);
+    let run = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            std::thread::sleep(Duration::from_millis(300));
+            stop.store(true, Ordering::Relaxed);
+        });
+        run(&plan, &stop, &mut |_| {}).unwrap()
+    });
+    assert_eq!(run.results.errors, 0);
+    assert!(run.results.frames > 100);
+    assert!(
+        (0.2..2.0).contains(&run.results.duration_s),
+        "{}",
+        run.results.duration_s
+    );
+}
