@@ -1,0 +1,150 @@
+//! The core loop of a worker, from the read that brings NOTIFYs to the write that takes their ACKs,
+//! allocates nothing once it is warm: not ours, not monoio's.
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use ringspoa::agents::remediation::{RemediationAgent, embedded};
+use ringspoa::spop::{
+    Argument, Frame, FrameId, FrameType, HaproxyHello, NotifyWriter, StreamId, TypedData,
+};
+use ringspoa::{Cores, Driver, ListenAddress, Server, ServerConfig};
+
+thread_local! {
+    /// Set on worker threads only, by the agent factory, which runs there.
+    static IS_WORKER: Cell<bool> = const { Cell::new(false) };
+}
+
+static WORKER_ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
+
+struct Counting;
+
+impl Counting {
+    fn count() {
+        // `try_with`: threads allocate while their locals are being torn down, too.
+        if IS_WORKER.try_with(Cell::get).unwrap_or(false) {
+            WORKER_ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+// SAFETY: every call is passed on to the system allocator unchanged.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        Self::count();
+        // SAFETY: the caller keeps `alloc`'s contract.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: the caller keeps `dealloc`'s contract.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+
+    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        Self::count();
+        // SAFETY: the caller keeps `realloc`'s contract.
+        unsafe { System.realloc(pointer, layout, size) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+const FRAMES: usize = 100_000;
+const BATCH: usize = 20;
+
+/// Sends `count` NOTIFYs, `BATCH` in flight, and reads as many ACKs.
+fn exchange(socket: &mut UnixStream, count: usize) {
+    let (mut requests, mut answers) = (vec![0; 64 * BATCH], vec![0; 64 * 1024]);
+    for batch in 0..count / BATCH {
+        let mut filled = 0;
+        for index in 0..BATCH {
+            let id = StreamId((2 * (batch * BATCH + index) + 1) as u64);
+            let room = &mut requests[filled..];
+            let mut notify = NotifyWriter::begin(room, 16_380, id, FrameId(1)).unwrap();
+            let ip = if index % 2 == 0 {
+                "192.0.2.7"
+            } else {
+                "10.0.0.7"
+            };
+            let ip: std::net::IpAddr = ip.parse().unwrap();
+            notify
+                .message(
+                    "check-client-ip",
+                    [Argument::new("ip", TypedData::from(ip))],
+                )
+                .unwrap();
+            filled += notify.finish();
+        }
+        socket.write_all(&requests[..filled]).unwrap();
+        let (mut acks, mut len, mut start) = (0, 0, 0);
+        while acks < BATCH {
+            let read = socket.read(&mut answers[len..]).unwrap();
+            assert_ne!(read, 0, "the server closed");
+            len += read;
+            while let Some((frame, used)) = Frame::split(&answers[start..len], 16_380).unwrap() {
+                assert_eq!(frame.frame_type, FrameType::Ack);
+                start += used;
+                acks += 1;
+            }
+        }
+    }
+}
+
+fn allocations_over_100_000_frames(driver: Driver) -> u64 {
+    let name = format!("ringspoa-no-alloc-{}-{driver:?}.sock", std::process::id());
+    let path = std::env::temp_dir().join(name);
+    let config = ServerConfig {
+        listen: vec![ListenAddress::Unix {
+            path: path.clone(),
+            mode: None,
+            user: None,
+            group: None,
+        }],
+        cores: Cores::List(vec![0]),
+        driver,
+        ..ServerConfig::default()
+    };
+    let server = Server::start(config, |_| {
+        IS_WORKER.set(true);
+        Ok(RemediationAgent::new(embedded()))
+    })
+    .unwrap();
+    let mut socket = UnixStream::connect(&path).unwrap();
+    let mut hello = [0; 256];
+    let len = HaproxyHello {
+        supported_versions: b"2.0",
+        max_frame_size: 16_380,
+        capabilities: b"pipelining",
+        engine_id: None,
+        healthcheck: false,
+    }
+    .encode(&mut hello)
+    .unwrap();
+    socket.write_all(&hello[..len]).unwrap();
+    assert_ne!(socket.read(&mut hello).unwrap(), 0);
+    exchange(&mut socket, 2_000);
+    let before = WORKER_ALLOCATIONS.load(Ordering::Relaxed);
+    assert_ne!(before, 0, "the counter counts: making the agent allocates");
+    exchange(&mut socket, FRAMES);
+    let after = WORKER_ALLOCATIONS.load(Ordering::Relaxed);
+    drop(socket);
+    server.drain();
+    let stats = server.join().unwrap();
+    assert_eq!(stats.acks, (FRAMES + 2_000) as u64);
+    after - before
+}
+
+// One test for both: they share the counter.
+#[test]
+fn no_allocation_per_frame_on_either_driver() {
+    for driver in [Driver::Auto, Driver::Epoll] {
+        let count = allocations_over_100_000_frames(driver);
+        println!("{driver:?}: {count} allocations in {FRAMES} frames");
+        assert_eq!(count, 0, "{driver:?}: allocations in {FRAMES} frames");
+    }
+}
