@@ -2,6 +2,10 @@
 #![cfg_attr(not(any(feature = "std", test)), no_std)]
 
 #[cfg(feature = "std")]
+#[cfg_attr(
+    not(feature = "server"),
+    allow(dead_code, reason = "only a server dispatches")
+)]
 mod agent;
 #[cfg(feature = "std")]
 pub mod agents;
