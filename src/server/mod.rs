@@ -22,7 +22,7 @@ mod worker;
 
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::JoinHandle;
 
 use core_affinity::CoreId;
@@ -42,7 +42,6 @@ pub struct Server {
     addresses: Vec<ListenAddress>,
     cores: Vec<usize>,
     drivers: Vec<String>,
-    socket_files: Vec<PathBuf>,
     handle: ServerHandle,
     threads: Vec<JoinHandle<Stats>>,
 }
@@ -51,16 +50,30 @@ pub struct Server {
 #[derive(Clone, Debug)]
 pub struct ServerHandle {
     inboxes: Arc<[UnboundedSender<Inbound>]>,
+    /// Those that are still ours to remove.
+    socket_files: Arc<Mutex<Vec<PathBuf>>>,
 }
 
 impl ServerHandle {
     /// Stops accepting; answers what is in flight; tells each connection goodbye with
     /// AGENT-DISCONNECT 0 once it is quiet, at the drain timeout at the latest. Returns at once.
     pub fn drain(&self) {
+        // While we still listen: after that the path may be the socket of a server that takes
+        // over while this one drains.
+        self.remove_socket_files();
         for inbox in self.inboxes.iter() {
             // A core that is gone already has drained.
             let _ = inbox.unbounded_send(Inbound::Drain);
         }
+    }
+
+    /// Removes them once, whoever asks first.
+    fn remove_socket_files(&self) {
+        let mut files = self
+            .socket_files
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        remove(&std::mem::take(&mut *files));
     }
 }
 
@@ -157,9 +170,9 @@ impl Server {
             addresses,
             cores: cores.clone(),
             drivers: Vec::new(),
-            socket_files,
             handle: ServerHandle {
                 inboxes: Arc::clone(&inboxes),
+                socket_files: Arc::new(Mutex::new(socket_files)),
             },
             threads: Vec::new(),
         };
@@ -254,7 +267,7 @@ impl Server {
                 Err(_) => failed = Some(format!("{name} panicked")),
             }
         }
-        remove(&self.socket_files);
+        self.handle.remove_socket_files();
         failed.map_or(Ok(total), Err)
     }
 
@@ -348,4 +361,45 @@ where
         });
         worker.run(listeners, inbox).await
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::agent::Reply;
+    use crate::spop::Messages;
+
+    struct Silent;
+
+    impl Agent for Silent {
+        fn handle_notify(
+            &mut self,
+            _: &mut Messages<'_>,
+            _: &mut Reply<'_>,
+        ) -> Result<(), AgentError> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_drained_server_leaves_the_socket_of_its_successor_alone() {
+        let name = format!("ringspoa-successor-{}", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        let address: ListenAddress = format!("unix:{}", path.display()).parse().unwrap();
+        let start = || {
+            let config = ServerConfig {
+                listen: vec![address.clone()],
+                ..ServerConfig::default()
+            };
+            Server::start(config, |_| Ok(Silent)).unwrap()
+        };
+        let first = start();
+        first.drain();
+        let second = start();
+        first.join().unwrap();
+        assert!(path.exists());
+        second.drain();
+        assert!(!path.exists());
+        second.join().unwrap();
+    }
 }

@@ -13,6 +13,7 @@ use futures_channel::mpsc::{UnboundedReceiver, UnboundedSender};
 use futures_util::{FutureExt, StreamExt};
 use monoio::io::Splitable;
 use monoio::net::{TcpListener, UnixListener, UnixStream};
+use nix::errno::Errno;
 use nix::sys::socket::Shutdown;
 use nix::time::{ClockId, clock_gettime};
 use slab::Slab;
@@ -219,6 +220,8 @@ impl<A: Agent + 'static> Worker<A> {
             match listener.accept().await {
                 Ok(socket) => self.place(socket),
                 Err(_) if self.drain_by.get().is_some() => return,
+                // The cores share a Unix listener, and another one was told to drain first.
+                Err(error) if error.raw_os_error() == Some(Errno::EINVAL as i32) => return,
                 Err(error) => {
                     log::warn!("accept failed, next try in {ACCEPT_PAUSE:?}: {error}");
                     monoio::time::sleep(ACCEPT_PAUSE).await;

@@ -1,0 +1,57 @@
+//! Real HAProxy, our server, real HTTP requests: every scenario with every version that
+//! `scripts/install-haproxy` installs. A version that is not there fails its tests.
+//!
+//! | file | what it has |
+//! |---|---|
+//! | `messages` | what HAProxy sends arrives, what the agent sets is seen |
+//! | `remediation` | the binary with its own agent |
+//! | `concurrency` | many streams a connection, several threads, Unix sockets |
+//! | `lifecycle` | health checks; reloads and restarts under load |
+//! | `fixture`, `http` | processes and configuration; a client |
+#![cfg(all(feature = "server", feature = "cli"))]
+
+mod concurrency;
+mod fixture;
+mod http;
+mod lifecycle;
+mod messages;
+mod remediation;
+
+macro_rules! scenarios {
+    ($($theme:ident::$scenario:ident,)*) => {
+        scenarios!(@version haproxy_2_6 V2_6 $($theme::$scenario,)*);
+        scenarios!(@version haproxy_2_8 V2_8 $($theme::$scenario,)*);
+        scenarios!(@version haproxy_3_0 V3_0 $($theme::$scenario,)*);
+        scenarios!(@version haproxy_3_2 V3_2 $($theme::$scenario,)*);
+    };
+    (@version $module:ident $version:ident $($theme:ident::$scenario:ident,)*) => {
+        mod $module {
+            $(
+                #[test]
+                fn $scenario() {
+                    crate::$theme::$scenario(crate::fixture::Version::$version);
+                }
+            )*
+        }
+    };
+}
+
+scenarios! {
+    messages::variables_are_visible_in_the_response,
+    messages::unnamed_arguments_arrive_in_order,
+    messages::two_messages_on_one_event_share_a_notify,
+    messages::header_blobs_keep_every_byte,
+    messages::post_bodies_arrive_whole,
+    messages::a_message_above_max_frame_size,
+    messages::a_message_above_the_default_max_frame_size,
+    remediation::ban_is_answered_403,
+    remediation::ban_list_is_followed,
+    concurrency::twenty_streams_are_pipelined_and_answered_in_reverse,
+    concurrency::two_threads_over_tcp,
+    concurrency::two_threads_over_a_unix_socket,
+    lifecycle::check_goes_down_and_up_with_the_server,
+    lifecycle::idle_haproxy_stops_softly_at_once,
+    lifecycle::reload_under_load_loses_nothing,
+    lifecycle::agent_restart_under_load_over_tcp,
+    lifecycle::agent_restart_under_load_over_a_unix_socket,
+}

@@ -1,0 +1,126 @@
+//! How many system calls a frame costs, counted by strace: 16 connections, 32 NOTIFYs in flight on
+//! each.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use ringspoa::spop::{Argument, Frame, FrameId, HaproxyHello, NotifyWriter, StreamId, TypedData};
+
+const CONNECTIONS: usize = 16;
+const IN_FLIGHT: usize = 32;
+const ROUNDS: usize = 400;
+
+/// Connects and says HELLO.
+fn connect(path: &str) -> UnixStream {
+    let mut socket = UnixStream::connect(path).unwrap();
+    socket
+        .set_read_timeout(Some(Duration::from_secs(20)))
+        .unwrap();
+    let mut buffer = [0; 256];
+    let hello = HaproxyHello {
+        supported_versions: b"2.0",
+        max_frame_size: 16_380,
+        capabilities: b"pipelining",
+        engine_id: None,
+        healthcheck: false,
+    };
+    let len = hello.encode(&mut buffer).unwrap();
+    socket.write_all(&buffer[..len]).unwrap();
+    assert_ne!(socket.read(&mut buffer).unwrap(), 0);
+    socket
+}
+
+/// One burst of NOTIFYs.
+fn burst() -> Vec<u8> {
+    let mut bytes = vec![0; 64 * IN_FLIGHT];
+    let mut len = 0;
+    for index in 0..IN_FLIGHT {
+        let id = StreamId(2 * index as u64 + 1);
+        let mut notify = NotifyWriter::begin(&mut bytes[len..], 16_380, id, FrameId(1)).unwrap();
+        let ip = TypedData::Ipv4([192, 0, 2, 1].into());
+        notify
+            .message("check-client-ip", [Argument::new("ip", ip)])
+            .unwrap();
+        len += notify.finish();
+    }
+    bytes.truncate(len);
+    bytes
+}
+
+fn read_acks(socket: &mut UnixStream, buffer: &mut [u8]) {
+    let (mut acks, mut len, mut start) = (0, 0, 0);
+    while acks < IN_FLIGHT {
+        len += socket
+            .read(&mut buffer[len..])
+            .expect("an ACK for each NOTIFY");
+        while let Some((_, used)) = Frame::split(&buffer[start..len], 16_380).unwrap() {
+            start += used;
+            acks += 1;
+        }
+    }
+}
+
+#[test]
+fn fewer_than_a_tenth_of_a_system_call_a_frame() {
+    let base = std::env::temp_dir().join(format!("ringspoa-syscalls-{}", std::process::id()));
+    let (socket, counts) = (base.with_extension("sock"), base.with_extension("strace"));
+    let mut strace = Command::new("strace")
+        .args(["-f", "-c", "-U", "name,calls", "-o"])
+        .arg(&counts)
+        .arg(env!("CARGO_BIN_EXE_ringspoa"))
+        .args(["serve", "--cores", "0", "--driver", "io_uring", "--listen"])
+        .arg(format!("unix:{}", socket.display()))
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("strace counts: apt-get install strace");
+    let mut line = String::new();
+    let mut log = BufReader::new(strace.stderr.take().unwrap());
+    log.read_line(&mut line).unwrap();
+    assert!(line.contains("listening"), "{line}");
+
+    let mut sockets: Vec<_> = (0..CONNECTIONS)
+        .map(|_| connect(socket.to_str().unwrap()))
+        .collect();
+    let (burst, mut buffer) = (burst(), vec![0; 64 * 1024]);
+    for _ in 0..ROUNDS {
+        for socket in &mut sockets {
+            socket.write_all(&burst).unwrap();
+        }
+        for socket in &mut sockets {
+            read_acks(socket, &mut buffer);
+        }
+    }
+    drop(sockets);
+    // The server is strace's only child; strace ends with it.
+    let children = format!("/proc/{0}/task/{0}/children", strace.id());
+    let server = fs::read_to_string(children)
+        .unwrap()
+        .trim()
+        .parse()
+        .unwrap();
+    kill(Pid::from_raw(server), Signal::SIGTERM).unwrap();
+    assert!(strace.wait().unwrap().success());
+
+    let report = fs::read_to_string(&counts).unwrap();
+    fs::remove_file(&counts).unwrap();
+    // The last line is the total, of everything from exec to exit.
+    let total = report.lines().rev().find_map(|line| {
+        let (name, calls) = line.trim().split_once(char::is_whitespace)?;
+        (name == "total").then(|| calls.trim().parse::<usize>().unwrap())
+    });
+    let (total, frames) = (total.expect("a total"), CONNECTIONS * IN_FLIGHT * ROUNDS);
+    println!("{total} system calls, {frames} frames\n{report}");
+    assert!(
+        total > ROUNDS / 4,
+        "strace did not see the worker: {report}"
+    );
+    assert!(
+        total * 10 < frames,
+        "{total} system calls for {frames} frames:\n{report}"
+    );
+}
