@@ -9,7 +9,7 @@ use std::sync::mpsc;
 
 use clap::{Args, Parser, Subcommand};
 use ringspoa::agents::remediation::RemediationAgent;
-use ringspoa::{Server, Stats};
+use ringspoa::{Server, StartError, Stats};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
@@ -162,7 +162,11 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("ringspoa: {error}");
-            ExitCode::FAILURE
+            match error.downcast_ref() {
+                // Known only once the machine was asked, but a matter of flags all the same.
+                Some(StartError::Config(_) | StartError::Core { .. }) => ExitCode::from(USAGE),
+                _ => ExitCode::FAILURE,
+            }
         }
     }
 }

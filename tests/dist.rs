@@ -10,7 +10,11 @@ fn root() -> &'static Path {
 
 fn haproxy(version: &str) -> PathBuf {
     let path = root().join(format!(".haproxy/{version}/haproxy"));
-    assert!(path.exists(), "{} is missing: run scripts/install-haproxy", path.display());
+    assert!(
+        path.exists(),
+        "{} is missing: run scripts/install-haproxy",
+        path.display()
+    );
     path
 }
 
@@ -33,7 +37,12 @@ fn haproxy_accepts_the_samples_for_its_version() {
         assert_ne!(config, here, "the sample names its engine file");
         let path = std::env::temp_dir().join(format!("ringspoa-{}-{version}", std::process::id()));
         fs::write(&path, here).unwrap();
-        let output = Command::new(haproxy(version)).arg("-c").arg("-f").arg(&path).output().unwrap();
+        let output = Command::new(haproxy(version))
+            .arg("-c")
+            .arg("-f")
+            .arg(&path)
+            .output()
+            .unwrap();
         fs::remove_file(&path).unwrap();
         let text = text(&output);
         assert!(output.status.success(), "{version}: {text}");
@@ -48,7 +57,11 @@ fn the_binary_reads_the_sample_configuration_with_every_default_spelled_out() {
     let spelled_out: Vec<_> = sample
         .lines()
         .map(|line| match line.strip_prefix("# ") {
-            Some(rest) if rest.split_once(" = ").is_some_and(|(key, _)| !key.contains(' ')) => {
+            Some(rest)
+                if rest
+                    .split_once(" = ")
+                    .is_some_and(|(key, _)| !key.contains(' ')) =>
+            {
                 keys += 1;
                 rest
             }
@@ -66,5 +79,9 @@ fn the_binary_reads_the_sample_configuration_with_every_default_spelled_out() {
         .unwrap();
     fs::remove_file(&path).unwrap();
     assert_eq!(output.status.code(), Some(2));
-    assert!(text(&output).contains("ban list /etc/ringspoa.bans"), "{}", text(&output));
+    assert!(
+        text(&output).contains("ban list /etc/ringspoa.bans"),
+        "{}",
+        text(&output)
+    );
 }

@@ -1,0 +1,294 @@
+//! The binary as an operator meets it: flags, messages, exit codes, signals, and which driver it
+//! ends up with.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::path::PathBuf;
+use std::process::{Child, ChildStderr, Command, Output, Stdio};
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use ringspoa::spop::{Frame, FrameType, HaproxyHello};
+
+const BINARY: &str = env!("CARGO_BIN_EXE_ringspoa");
+
+fn temporary(name: &str) -> PathBuf {
+    std::env::temp_dir().join(format!("ringspoa-cli-{}-{name}", std::process::id()))
+}
+
+/// Runs a command line that must fail at once.
+fn fails(arguments: &[&str]) -> (Option<i32>, String) {
+    let Output { status, stderr, .. } = Command::new(BINARY).args(arguments).output().unwrap();
+    (status.code(), String::from_utf8(stderr).unwrap())
+}
+
+/// A server as a process, ended by its pid whatever the test does.
+struct Serving {
+    child: Child,
+    log: BufReader<ChildStderr>,
+    /// The line that says what it does.
+    started: String,
+    /// The server itself: strace's child where strace runs it.
+    pid: Pid,
+}
+
+impl Serving {
+    fn start(mut command: Command, under_strace: bool) -> Self {
+        let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
+        let mut log = BufReader::new(child.stderr.take().unwrap());
+        let mut started = String::new();
+        log.read_line(&mut started).unwrap();
+        let mut pid = i32::try_from(child.id()).unwrap();
+        if under_strace {
+            let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
+            pid = children.trim().parse().unwrap_or(pid);
+        }
+        Self {
+            child,
+            log,
+            started,
+            pid: Pid::from_raw(pid),
+        }
+    }
+
+    fn plain(arguments: &[&str]) -> Self {
+        let mut command = Command::new(BINARY);
+        command
+            .args(["serve", "--listen", "127.0.0.1:0"])
+            .args(arguments);
+        Self::start(command, false)
+    }
+
+    fn address(&self) -> &str {
+        let rest = self
+            .started
+            .split("listening on ")
+            .nth(1)
+            .expect(&self.started);
+        rest.split(';').next().unwrap()
+    }
+
+    /// Connects and says HELLO.
+    fn connect(&self) -> TcpStream {
+        let mut socket = TcpStream::connect(self.address()).unwrap();
+        socket
+            .set_read_timeout(Some(Duration::from_secs(10)))
+            .unwrap();
+        let mut buffer = [0; 256];
+        let hello = HaproxyHello {
+            supported_versions: b"2.0",
+            max_frame_size: 16_380,
+            capabilities: b"pipelining",
+            engine_id: None,
+            healthcheck: false,
+        };
+        let len = hello.encode(&mut buffer).unwrap();
+        socket.write_all(&buffer[..len]).unwrap();
+        assert_ne!(socket.read(&mut buffer).unwrap(), 0);
+        socket
+    }
+
+    fn signal(&self, signal: Signal) {
+        kill(self.pid, signal).unwrap();
+    }
+
+    /// Waits for the end; the exit code, and what was logged since the start.
+    fn end(mut self) -> (Option<i32>, String) {
+        let mut rest = String::new();
+        self.log.read_to_string(&mut rest).unwrap();
+        (self.child.wait().unwrap().code(), rest)
+    }
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        if let Ok(None) = self.child.try_wait() {
+            let _ = kill(self.pid, Signal::SIGKILL);
+            let _ = self.child.kill();
+            let _ = self.child.wait();
+        }
+    }
+}
+
+#[test]
+fn wrong_flags_are_named_and_exit_with_2() {
+    for (arguments, part) in [
+        (
+            &["serve", "--listen", "nowhere"][..],
+            "listen address 'nowhere'",
+        ),
+        (&["serve", "--cores", "0-x"], "cores '0-x'"),
+        (
+            &["serve", "--cores", "8000"],
+            "CPU 8000 is not one this process may use",
+        ),
+        (&["serve", "--driver", "kqueue"], "driver 'kqueue'"),
+        (&["serve", "--max-frame-size", "255"], "from 256 to 1048572"),
+        (
+            &["serve", "--fallback", "remediation=allow"],
+            "txn.remediation=allow",
+        ),
+        (
+            &["serve", "--fallback", "txn.re-mediation=allow"],
+            "only letters, digits",
+        ),
+        (
+            &["serve", "--ban-list", "/nonexistent/list"],
+            "/nonexistent/list",
+        ),
+        (
+            &["serve", "--config", "/nonexistent/file"],
+            "/nonexistent/file",
+        ),
+        (&["serve", "--no-such-flag"], "--no-such-flag"),
+        (&[], "Usage"),
+    ] {
+        let (code, text) = fails(arguments);
+        assert_eq!(code, Some(2), "{arguments:?}: {text}");
+        assert!(text.contains(part), "{arguments:?}: {text}");
+    }
+}
+
+#[test]
+fn a_bad_line_of_the_ban_list_is_refused_with_file_line_and_reason() {
+    let path = temporary("bans");
+    fs::write(&path, "# ours\n192.0.2.1\n192.0.2.300\n").unwrap();
+    let (code, text) = fails(&["serve", "--ban-list", path.to_str().unwrap()]);
+    fs::remove_file(&path).unwrap();
+    assert_eq!(code, Some(2));
+    let expected = format!("{} line 3: '192.0.2.300' is not an address", path.display());
+    assert!(text.contains(&expected), "{text}");
+}
+
+#[test]
+fn an_address_in_use_exits_with_1() {
+    let first = Serving::plain(&[]);
+    let (code, text) = fails(&["serve", "--listen", first.address()]);
+    assert_eq!(code, Some(1));
+    assert!(
+        text.contains(first.address()) && text.contains("in use"),
+        "{text}"
+    );
+    first.signal(Signal::SIGTERM);
+    assert_eq!(first.end().0, Some(0));
+}
+
+#[test]
+fn both_signals_drain_with_a_goodbye_and_exit_with_0() {
+    for signal in [Signal::SIGTERM, Signal::SIGINT] {
+        let server = Serving::plain(&["--cores", "0"]);
+        let mut socket = server.connect();
+        server.signal(signal);
+        let mut goodbye = Vec::new();
+        socket.read_to_end(&mut goodbye).unwrap();
+        let (frame, _) = Frame::split(&goodbye, 16_380).unwrap().unwrap();
+        assert_eq!(frame.frame_type, FrameType::AgentDisconnect);
+        drop(socket);
+        let (code, log) = server.end();
+        assert_eq!(code, Some(0), "{log}");
+        assert!(log.contains("draining"), "{log}");
+    }
+}
+
+#[test]
+fn a_second_signal_ends_at_once_with_1() {
+    let mut server = Serving::plain(&["--drain-timeout-ms", "60000"]);
+    // A peer that does not close keeps the drain waiting for a while.
+    let _socket = server.connect();
+    server.signal(Signal::SIGTERM);
+    let mut line = String::new();
+    server.log.read_line(&mut line).unwrap();
+    assert!(line.contains("draining"), "{line}");
+    server.signal(Signal::SIGTERM);
+    let (code, log) = server.end();
+    assert_eq!(code, Some(1), "{log}");
+    assert!(log.contains("second signal"), "{log}");
+}
+
+/// The server with a system call of the ring failing, as a container or a kernel would have it.
+fn with_failing(call: &str, error: &str, driver: &str) -> Serving {
+    let mut command = Command::new("strace");
+    command
+        .args(["-f", "-qq", "-o", "/dev/null", "-e"])
+        .arg(format!("trace={call}"))
+        .arg("-e")
+        .arg(format!("inject={call}:error={error}"))
+        .args([
+            BINARY,
+            "serve",
+            "--cores",
+            "0",
+            "--listen",
+            "127.0.0.1:0",
+            "--driver",
+            driver,
+        ]);
+    Serving::start(command, true)
+}
+
+#[test]
+fn where_io_uring_does_not_work_epoll_takes_over_and_says_why() {
+    for (call, error, why) in [
+        ("io_uring_setup", "ENOSYS", "the kernel has none"),
+        ("io_uring_setup", "EPERM", "io_uring_disabled"),
+        ("io_uring_setup", "EINVAL", "older than 6.0"),
+        ("io_uring_setup", "ENOMEM", "RLIMIT_MEMLOCK"),
+        // A seccomp filter that lets a ring be made but not used.
+        ("io_uring_enter", "EPERM", "seccomp"),
+    ] {
+        let server = with_failing(call, error, "auto");
+        let started = &server.started;
+        assert!(
+            started.contains("epoll, since io_uring is not usable"),
+            "{call}: {started}"
+        );
+        assert!(started.contains(why), "{call} {error}: {started}");
+        // And it serves.
+        drop(server.connect());
+        server.signal(Signal::SIGTERM);
+        let (code, log) = server.end();
+        assert_eq!(code, Some(0), "{log}");
+    }
+}
+
+#[test]
+fn io_uring_asked_for_and_not_there_exits_with_1() {
+    let server = with_failing("io_uring_setup", "EPERM", "io_uring");
+    assert!(
+        server.started.contains("--driver auto or epoll"),
+        "{}",
+        server.started
+    );
+    assert_eq!(server.end().0, Some(1));
+}
+
+#[test]
+fn the_driver_asked_for_is_the_one_that_runs() {
+    for (driver, line) in [
+        ("io_uring", "io_uring (SINGLE_ISSUER, COOP_TASKRUN"),
+        ("epoll", "; epoll;"),
+    ] {
+        let server = Serving::plain(&["--driver", driver]);
+        assert!(server.started.contains(line), "{}", server.started);
+        server.signal(Signal::SIGTERM);
+        assert_eq!(server.end().0, Some(0));
+    }
+}
+
+#[test]
+fn ipv6_and_several_listeners_at_once() {
+    let path = temporary("several.sock");
+    let unix = format!("unix:{},mode=600", path.display());
+    let server = Serving::plain(&["--listen", "[::1]:0", "--listen", &unix]);
+    let addresses: Vec<_> = server.address().split(", ").collect();
+    assert_eq!(addresses.len(), 3, "{addresses:?}");
+    assert!(addresses[1].starts_with("[::1]:"), "{addresses:?}");
+    TcpStream::connect(addresses[0]).unwrap();
+    TcpStream::connect(addresses[1]).unwrap();
+    std::os::unix::net::UnixStream::connect(&path).unwrap();
+    server.signal(Signal::SIGTERM);
+    assert_eq!(server.end().0, Some(0));
+    assert!(!path.exists(), "the socket file is removed at the end");
+}
