@@ -128,10 +128,11 @@ impl Reply<'_> {
                 bytes: BytesMut::new(),
                 max_len: self.max_actions_len,
             },
+            overflowed: false,
             answer: Some(LateAnswer {
                 connection: self.connection,
                 serial: self.serial,
-                actions: None,
+                actions: Err(Fault::Abandoned),
             }),
             queue: Arc::clone(&self.context.queue),
         }
@@ -156,6 +157,7 @@ impl Reply<'_> {
 /// ```
 pub struct Ticket {
     actions: ActionList,
+    overflowed: bool,
     answer: Option<LateAnswer>,
     queue: Arc<dyn AnswerQueue>,
 }
@@ -165,13 +167,16 @@ impl Ticket {
     ///
     /// # Errors
     ///
-    /// `Full` if it does not fit the frame; nothing of it is written.
+    /// `Full` if it does not fit the frame; nothing of it is written. HAProxy then gets the
+    /// fallback instead of half an answer.
     pub fn set_var<'x>(
         &mut self,
         variable: Variable<'_>,
         value: impl Into<TypedData<'x>>,
     ) -> Result<(), EncodeError> {
-        self.actions.set_var(variable, value)
+        let result = self.actions.set_var(variable, value);
+        self.overflowed |= result.is_err();
+        result
     }
 
     /// Unsets a variable when the ticket is sent.
@@ -180,13 +185,19 @@ impl Ticket {
     ///
     /// As [`set_var`](Self::set_var).
     pub fn unset_var(&mut self, variable: Variable<'_>) -> Result<(), EncodeError> {
-        self.actions.unset_var(variable)
+        let result = self.actions.unset_var(variable);
+        self.overflowed |= result.is_err();
+        result
     }
 
     /// Sends the answer. Too late, or after another ticket of the same NOTIFY, it is discarded.
     pub fn send(mut self) {
         if let Some(mut answer) = self.answer.take() {
-            answer.actions = Some(std::mem::take(&mut self.actions.bytes).freeze());
+            answer.actions = if self.overflowed {
+                Err(Fault::TooLarge)
+            } else {
+                Ok(std::mem::take(&mut self.actions.bytes).freeze())
+            };
             self.queue.push(answer);
         }
     }
@@ -216,8 +227,8 @@ pub(crate) struct LateAnswer {
     pub(crate) connection: usize,
     /// The core's name for the NOTIFY.
     pub(crate) serial: u64,
-    /// Encoded actions; `None` asks for the fallback.
-    pub(crate) actions: Option<Bytes>,
+    /// Encoded actions, or why HAProxy is to get the fallback.
+    pub(crate) actions: Result<Bytes, Fault>,
 }
 
 /// Where tickets send their answers.

@@ -245,7 +245,7 @@ impl Connection {
             limits,
             state: State::AwaitingHello,
             max_frame_size: limits.max_frame_size.min(MAX_HELLO_SIZE),
-            hello_deadline: now + limits.hello_timeout,
+            hello_deadline: now.saturating_add(limits.hello_timeout),
             reply: None,
             reassembly: Reassembly::None,
             payload: Vec::new(),

@@ -1,4 +1,59 @@
-//! An io_uring, thread-per-core SPOA server for HAProxy.
+//! An `io_uring`, thread-per-core SPOA server for HAProxy: the agent that answers the questions
+//! HAProxy asks over SPOP (doc/SPOE.txt of HAProxy, "the spec" in these pages).
+//!
+//! Three things in one crate, each usable without the next:
+//!
+//! - [`spop`], the codec: both sides of the protocol, `core` only, without allocation.
+//! - [`Connection`], the rules of one connection as a state machine without I/O (feature `std`).
+//! - [`Server`], which serves an [`Agent`] on every core (feature `server`, on by default).
+//!
+//! An agent reads messages and writes actions. This one tells HAProxy which backend to use:
+//!
+//! ```no_run
+//! # #[cfg(feature = "server")]
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! use ringspoa::spop::{Messages, Scope, Variable};
+//! use ringspoa::{Agent, AgentError, Reply, Server, ServerConfig};
+//!
+//! // Checked when this is compiled.
+//! const BACKEND: Variable<'static> = Variable::literal(Scope::Transaction, "backend");
+//!
+//! struct Route;
+//!
+//! impl Agent for Route {
+//!     fn handle_notify(
+//!         &mut self,
+//!         messages: &mut Messages<'_>,
+//!         reply: &mut Reply<'_>,
+//!     ) -> Result<(), AgentError> {
+//!         while let Some(message) = messages.next_message()? {
+//!             for argument in message {
+//!                 let argument = argument?;
+//!                 if let (b"path", Some(path)) = (argument.name, argument.value.as_bytes()) {
+//!                     let is_api = path.starts_with(b"/api/");
+//!                     reply.set_var(BACKEND, if is_api { "api" } else { "www" })?;
+//!                 }
+//!             }
+//!         }
+//!         Ok(())
+//!     }
+//! }
+//!
+//! let server = Server::start(ServerConfig::default(), |_core| Ok(Route))?;
+//! server.join()?;
+//! # Ok(())
+//! # }
+//! # #[cfg(not(feature = "server"))]
+//! # fn main() {}
+//! ```
+//!
+//! Whatever an agent does (answers, fails, panics, writes more than fits, or draws a [`Ticket`] and
+//! never sends it), HAProxy gets exactly one ACK for each NOTIFY.
+//!
+//! Features: `cli` (default) is what the `ringspoa` binary needs beside `server`; a library user
+//! who wants the server takes `default-features = false, features = ["server"]`. Without any, the
+//! crate is the codec and has no dependency.
+
 #![cfg_attr(not(any(feature = "std", test)), no_std)]
 
 #[cfg(feature = "std")]

@@ -44,6 +44,27 @@ impl Signal {
     }
 }
 
+/// Who writes. Whoever wants to while the other does goes next, so that frames go out in the order
+/// they were made and a goodbye is the last of them.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Lane {
+    Pump,
+    Flusher,
+}
+
+impl Lane {
+    const fn other(self) -> Self {
+        match self {
+            Self::Pump => Self::Flusher,
+            Self::Flusher => Self::Pump,
+        }
+    }
+}
+
+/// Late answers not yet written, in bytes, from which on a connection is not read: what its peer
+/// does not take must not pile up.
+const LATE_LIMIT: usize = 64 * 1024;
+
 /// What the tasks of one connection share.
 pub(super) struct Peer {
     pub(super) connection: RefCell<Connection>,
@@ -53,15 +74,21 @@ pub(super) struct Peer {
     fd: RawFd,
     /// Out of here while someone writes, so that frames never interleave.
     sender: Cell<Option<Sender>>,
-    sender_back: Signal,
+    /// Which lanes wait for it, by `Lane`, and what wakes them.
+    waiting: [Cell<bool>; 2],
+    sender_back: [Signal; 2],
+    /// Whose turn it is, where someone waited.
+    next: Cell<Option<Lane>>,
     /// Whole frames from tickets and the drain, not yet written.
     pub(super) late: RefCell<Vec<u8>>,
     /// There is something in `late`, or the connection ended.
     pub(super) late_ready: Signal,
-    /// A late answer went out: a full connection may be read again.
+    /// A late answer came or went out: a full connection may be read again.
     pub(super) room: Signal,
     /// Whether a task writes `late`. Connections without late answers have none.
     pub(super) has_flusher: Cell<bool>,
+    /// Whether late answers can no longer be written.
+    pub(super) cut: Cell<bool>,
     pub(super) ended: Cell<bool>,
     /// When something was last received.
     pub(super) active_at: Cell<Duration>,
@@ -77,11 +104,14 @@ impl Peer {
             connection: RefCell::new(connection),
             fd,
             sender: Cell::new(Some(sender)),
-            sender_back: Signal::default(),
+            waiting: Default::default(),
+            sender_back: Default::default(),
+            next: Cell::new(None),
             late: RefCell::default(),
             late_ready: Signal::default(),
             room: Signal::default(),
             has_flusher: Cell::new(false),
+            cut: Cell::new(false),
             ended: Cell::new(false),
             active_at: Cell::new(now),
             write_by: Cell::new(None),
@@ -107,32 +137,61 @@ impl Peer {
         self.write_by.get().is_some_and(|by| now >= by)
     }
 
-    /// Writes `buffer[start..end]`, and gives the buffer back. `by` is when it must be done.
+    /// Whether so many late answers wait to be written that more must not be asked for.
+    pub(super) fn is_clogged(&self) -> bool {
+        self.late.borrow().len() >= LATE_LIMIT
+    }
+
+    /// Writes `buffer[start..ends[0]]`, then what follows up to `ends[1]`, and gives the buffer
+    /// back. `by` is when it must be done.
     pub(super) async fn write(
         &self,
+        lane: Lane,
         mut buffer: Vec<u8>,
         mut start: usize,
-        end: usize,
+        ends: [usize; 2],
         by: Duration,
     ) -> (bool, Vec<u8>) {
-        let mut sender = loop {
-            match self.sender.take() {
-                Some(sender) => break sender,
-                None => self.sender_back.wait().await,
-            }
-        };
+        let mut sender = self.take_sender(lane).await;
         self.write_by.set(Some(by));
-        while start < end && !self.ended.get() {
-            let (result, slice) = sender.write(buffer.slice(start..end)).await;
-            buffer = slice.into_inner();
-            match result {
-                Ok(written) if written > 0 => start += written,
-                _ => break,
+        'ends: for end in ends {
+            while start < end {
+                if self.ended.get() {
+                    break 'ends;
+                }
+                let (result, slice) = sender.write(buffer.slice(start..end)).await;
+                buffer = slice.into_inner();
+                match result {
+                    Ok(written) if written > 0 => start += written,
+                    _ => break 'ends,
+                }
             }
         }
         self.write_by.set(None);
+        self.give_sender(lane, sender);
+        (start >= ends[1], buffer)
+    }
+
+    async fn take_sender(&self, lane: Lane) -> Sender {
+        self.waiting[lane as usize].set(true);
+        loop {
+            if self.next.get() != Some(lane.other())
+                && let Some(sender) = self.sender.take()
+            {
+                self.waiting[lane as usize].set(false);
+                self.next.set(None);
+                return sender;
+            }
+            self.sender_back[lane as usize].wait().await;
+        }
+    }
+
+    fn give_sender(&self, lane: Lane, sender: Sender) {
         self.sender.set(Some(sender));
-        self.sender_back.raise();
-        (start == end, buffer)
+        let other = lane.other();
+        if self.waiting[other as usize].get() {
+            self.next.set(Some(other));
+            self.sender_back[other as usize].raise();
+        }
     }
 }

@@ -1,6 +1,9 @@
 //! One socket to one connection: read, answer everything that is there, write once.
 
+use std::future::poll_fn;
+use std::pin::pin;
 use std::rc::Rc;
+use std::time::Duration;
 
 use monoio::buf::IoBufMut;
 use monoio::io::{AsyncReadRent, OwnedReadHalf};
@@ -8,7 +11,7 @@ use monoio::net::UnixStream;
 use nix::sys::socket::Shutdown;
 
 use super::buffers::output_len;
-use super::peer::Peer;
+use super::peer::{Lane, Peer};
 use super::worker::{LINGER, Worker, now};
 use crate::agent::{Agent, Notified, Outcome, dispatch};
 use crate::connection::{CloseReason, Event, MAX_REPLY_LEN, State};
@@ -20,6 +23,14 @@ const MAX_TURN_FRAMES: usize = 256;
 
 /// How often a turn looks at the clock, to end early when the agent is slow.
 const CLOCK_EVERY: usize = 16;
+
+/// How long a peer may keep the core by always having something to read. On epoll a read or write
+/// that need not wait does not let other tasks run; on a ring each one does.
+const SLICE: Duration = Duration::from_millis(10);
+
+/// The rest it takes then; monoio's timers know nothing shorter. Waking oneself would not do: such
+/// a task runs again first in monoio 0.2.4, and timers only while no task is ready.
+const REST: Duration = Duration::from_millis(1);
 
 /// What one turn over the input did.
 struct Turn {
@@ -44,46 +55,63 @@ pub(super) async fn pump<A: Agent + 'static>(
     let mut input = worker.buffers.take_input(0, worker.largest_input());
     // input[start..] is what was not handled yet: a part of a frame, between turns.
     let mut start = 0;
+    let mut slice_began = now();
     'connection: loop {
         let wanted = peer.connection.borrow().min_input_len();
         input = make_room(worker, input, &mut start, wanted);
         let (filled, capacity) = (input.len(), input.capacity());
         // Never dropped while in flight, see `Peer::shutdown`.
-        let (result, slice) = receiver.read(input.slice_mut(filled..capacity)).await;
+        let mut read = pin!(receiver.read(input.slice_mut(filled..capacity)));
+        let mut waited = false;
+        let (result, slice) = poll_fn(|context| {
+            let poll = read.as_mut().poll(context);
+            waited |= poll.is_pending();
+            poll
+        })
+        .await;
         input = slice.into_inner();
         if !matches!(result, Ok(1..)) {
             break;
         }
-        let began = now();
+        let mut began = now();
+        if waited {
+            slice_began = began;
+        } else if began >= slice_began + SLICE {
+            monoio::time::sleep(REST).await;
+            began = now();
+            slice_began = began;
+        }
         peer.active_at.set(began);
         loop {
-            let (turn, output) = turn(worker, key, peer, &input[start..]);
+            let (turn, mut output) = turn(worker, key, peer, &input[start..]);
             start += turn.used;
-            let by = began + worker.config.write_timeout;
+            let state = peer.connection.borrow().state();
+            let goes_on = matches!(state, State::Running | State::AwaitingHello);
             let mut written = true;
-            let mut output = output;
-            for (from, to) in [(0, turn.first), (turn.first, turn.filled)] {
-                if from < to && written {
-                    (written, output) = peer.write(output, from, to, by).await;
-                }
+            if !goes_on && peer.has_flusher.get() {
+                // The goodbye is the last frame, also where late answers are on their way.
+                peer.late
+                    .borrow_mut()
+                    .extend_from_slice(&output[..turn.filled]);
+            } else if turn.filled > 0 {
+                let by = began.saturating_add(worker.config.write_timeout);
+                let ends = [turn.first, turn.filled];
+                (written, output) = peer.write(Lane::Pump, output, 0, ends, by).await;
             }
             worker.buffers.give_output(output);
-            if !written {
+            if !written || !goes_on {
                 break 'connection;
             }
-            if !matches!(
-                peer.connection.borrow().state(),
-                State::Running | State::AwaitingHello
-            ) {
-                break 'connection;
-            }
-            if peer.connection.borrow().is_full() {
+            if peer.connection.borrow().is_full() || peer.is_clogged() {
                 peer.room.wait().await;
+                if peer.cut.get() {
+                    break 'connection;
+                }
             } else if turn.exhausted {
                 break;
             }
         }
-        if now() > began + worker.config.agent_deadline {
+        if now() > began.saturating_add(worker.config.agent_deadline) {
             worker.counters.overruns.add(1);
         }
     }
@@ -117,8 +145,12 @@ async fn end<A: Agent + 'static>(
     }
     // A check is closed by HAProxy; everywhere else our end of stream follows the last frame.
     // What the flusher still has to write goes first, and it shuts down after it.
-    if matches!(state, State::Closing(_)) && !peer.has_flusher.get() {
-        peer.shutdown(Shutdown::Write);
+    if matches!(state, State::Closing(_)) {
+        if peer.has_flusher.get() {
+            peer.late_ready.raise();
+        } else {
+            peer.shutdown(Shutdown::Write);
+        }
     }
     // Closing with unread input would reset the connection and take the last frame with it.
     loop {
@@ -222,7 +254,7 @@ fn turn<A: Agent + 'static>(
                         worker.counters.fault(fault);
                     }
                     Outcome::Deferred(deadline) => {
-                        worker.defer(peer, &mut connection, id, deadline);
+                        worker.defer(peer, &mut connection, notified, deadline);
                     }
                     Outcome::Invalid(error) => {
                         connection.refuse(error);
@@ -252,6 +284,7 @@ pub(super) async fn flush_late<A: Agent + 'static>(worker: Rc<Worker<A>>, peer: 
         loop {
             frames.clear();
             std::mem::swap(&mut frames, &mut *peer.late.borrow_mut());
+            peer.room.raise();
             if frames.is_empty() {
                 break;
             }
@@ -259,11 +292,14 @@ pub(super) async fn flush_late<A: Agent + 'static>(worker: Rc<Worker<A>>, peer: 
             let mut start = 0;
             while start < frames.len() {
                 let end = start + burst_len(&frames[start..], burst);
-                let by = now() + worker.config.write_timeout;
-                let (written, buffer) = peer.write(frames, start, end, by).await;
+                let by = now().saturating_add(worker.config.write_timeout);
+                let ends = [end, end];
+                let (written, buffer) = peer.write(Lane::Flusher, frames, start, ends, by).await;
                 frames = buffer;
                 if !written {
                     peer.shutdown(Shutdown::Both);
+                    peer.cut.set(true);
+                    peer.room.raise();
                     return;
                 }
                 start = end;

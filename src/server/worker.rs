@@ -5,13 +5,13 @@ use std::future::Future;
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd};
 use std::panic::AssertUnwindSafe;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_channel::mpsc::{UnboundedReceiver, UnboundedSender};
 use futures_util::{FutureExt, StreamExt};
-use monoio::io::Splitable;
+use monoio::io::{CancelHandle, Canceller, Splitable};
 use monoio::net::{TcpListener, UnixListener, UnixStream};
 use nix::errno::Errno;
 use nix::sys::socket::Shutdown;
@@ -56,7 +56,7 @@ pub(super) enum Inbound {
     Answer(LateAnswer),
     /// Stop accepting, answer what is in flight, end.
     Drain,
-    /// The last peer of a draining core has gone.
+    /// The last peer or task of a draining core has gone.
     Empty,
 }
 
@@ -131,11 +131,15 @@ pub(super) struct Worker<A> {
     peers: RefCell<Slab<Rc<Peer>>>,
     placement: Arc<Placement>,
     inboxes: Arc<[UnboundedSender<Inbound>]>,
-    /// The next ticket's serial; unique on this core, so a late answer never finds the wrong
-    /// NOTIFY, whatever became of its connection's key.
+    /// The next NOTIFY's serial; unique on this core, so a late answer never finds the wrong
+    /// NOTIFY, whatever became of its connection's key. NOTIFYs without a ticket take one too: the
+    /// agent may have drawn a ticket and then failed, and that ticket must find nothing.
     serial: Cell<u64>,
     /// Whether a task watches the deadlines of tickets.
     watches_tickets: Cell<bool>,
+    /// Tasks that hold a socket and are not waited for by `peers`: the core ends after them, for
+    /// what is in flight when a monoio runtime is dropped is never freed.
+    tasks: Cell<usize>,
     /// When a drain must be over.
     drain_by: Cell<Option<Duration>>,
 }
@@ -176,6 +180,7 @@ impl<A: Agent + 'static> Worker<A> {
             inboxes,
             serial: Cell::new(0),
             watches_tickets: Cell::new(false),
+            tasks: Cell::new(0),
             drain_by: Cell::new(None),
         })
     }
@@ -187,37 +192,64 @@ impl<A: Agent + 'static> Worker<A> {
         mut inbox: UnboundedReceiver<Inbound>,
     ) -> Stats {
         let listeners: Vec<_> = listeners.into_iter().map(Rc::new).collect();
+        let mut accepting = Canceller::new();
         for listener in &listeners {
-            spawn(Rc::clone(&self).accept(Rc::clone(listener)));
+            let task = Rc::clone(&self).accept(Rc::clone(listener), accepting.handle());
+            self.spawn_counted(task);
         }
-        spawn(Rc::clone(&self).sweep());
+        spawn(sweep(Rc::downgrade(&self)));
         while let Some(message) = inbox.next().await {
             match message {
                 Inbound::Connection(socket) => self.adopt(socket),
                 Inbound::Answer(answer) => self.answer(answer),
                 Inbound::Drain => {
-                    // A dropped accept future leaks the connection it gets in monoio 0.2.4;
-                    // shutting the listener down ends it with an error instead.
+                    if self.drain_by.get().is_none() {
+                        let drain_by = now().saturating_add(self.config.drain_timeout);
+                        self.drain_by.set(Some(drain_by));
+                        spawn(drain(Rc::downgrade(&self)));
+                    }
+                    // Nobody may connect to a listener that nobody will accept from.
                     for listener in &listeners {
                         let _ = nix::sys::socket::shutdown(listener.raw_fd(), Shutdown::Both);
                     }
-                    if self.drain_by.get().is_none() {
-                        self.drain_by.set(Some(now() + self.config.drain_timeout));
-                        spawn(Rc::clone(&self).drain());
-                    }
+                    // A dropped accept future leaks the connection it gets in monoio 0.2.4, so it
+                    // is cancelled. The shutdown does not do: epoll is not told of it where the
+                    // socket is a Unix one.
+                    accepting = accepting.cancel();
                 }
                 Inbound::Empty => {}
             }
-            if self.drain_by.get().is_some() && self.peers.borrow().is_empty() {
+            if self.has_ended() {
                 break;
             }
         }
         self.counters.snapshot()
     }
 
-    async fn accept(self: Rc<Self>, listener: Rc<CoreListener>) {
+    /// Whether a drain has come to its end.
+    fn has_ended(&self) -> bool {
+        self.drain_by.get().is_some() && self.peers.borrow().is_empty() && self.tasks.get() == 0
+    }
+
+    fn note_end(&self) {
+        if self.has_ended() {
+            let _ = self.inboxes[self.index].unbounded_send(Inbound::Empty);
+        }
+    }
+
+    fn spawn_counted(self: &Rc<Self>, task: impl Future<Output = ()> + 'static) {
+        self.tasks.set(self.tasks.get() + 1);
+        let worker = Rc::clone(self);
+        spawn(async move {
+            task.await;
+            worker.tasks.set(worker.tasks.get() - 1);
+            worker.note_end();
+        });
+    }
+
+    async fn accept(self: Rc<Self>, listener: Rc<CoreListener>, cancel: CancelHandle) {
         loop {
-            match listener.accept().await {
+            match listener.accept(cancel.clone()).await {
                 Ok(socket) => self.place(socket),
                 Err(_) if self.drain_by.get().is_some() => return,
                 // The cores share a Unix listener, and another one was told to drain first.
@@ -296,13 +328,13 @@ impl<A: Agent + 'static> Worker<A> {
         peer.late_ready.raise();
         self.peers.borrow_mut().remove(key);
         self.placement.leave(self.index);
-        if self.drain_by.get().is_some() && self.peers.borrow().is_empty() {
-            let _ = self.inboxes[self.index].unbounded_send(Inbound::Empty);
-        }
+        self.note_end();
     }
 
     pub(super) fn next_serial(&self) -> u64 {
-        self.serial.get()
+        let serial = self.serial.get();
+        self.serial.set(serial + 1);
+        serial
     }
 
     /// Notes a ticket drawn for `id` on this peer.
@@ -310,22 +342,20 @@ impl<A: Agent + 'static> Worker<A> {
         self: &Rc<Self>,
         peer: &Rc<Peer>,
         connection: &mut Connection,
-        id: NotifyId,
+        notify: Notified,
         deadline: Duration,
     ) {
-        let serial = self.serial.get();
-        self.serial.set(serial + 1);
         self.counters.deferred.add(1);
-        connection.defer(serial, id, now() + deadline);
+        connection.defer(notify.serial, notify.id, now().saturating_add(deadline));
         self.ensure_flusher(peer);
         if !self.watches_tickets.replace(true) {
-            spawn(Rc::clone(self).watch_tickets());
+            spawn(watch_tickets(Rc::downgrade(self)));
         }
     }
 
     fn ensure_flusher(self: &Rc<Self>, peer: &Rc<Peer>) {
         if !peer.has_flusher.replace(true) {
-            spawn(pump::flush_late(Rc::clone(self), Rc::clone(peer)));
+            self.spawn_counted(pump::flush_late(Rc::clone(self), Rc::clone(peer)));
         }
     }
 
@@ -338,10 +368,11 @@ impl<A: Agent + 'static> Worker<A> {
         });
         match deferred {
             Some((peer, id)) => {
-                self.ack_late(&peer, id, answer.actions.as_deref().ok_or(Fault::Abandoned));
+                let actions = answer.actions.as_deref().map_err(|&fault| fault);
+                self.ack_late(&peer, id, actions);
             }
             // A ticket dropped by an agent that failed has had its fallback: not worth a count.
-            None if answer.actions.is_none() => {}
+            None if matches!(answer.actions, Err(Fault::Abandoned)) => {}
             None => self.counters.late_answers_discarded.add(1),
         }
     }
@@ -368,20 +399,15 @@ impl<A: Agent + 'static> Worker<A> {
         peer.room.raise();
     }
 
-    /// Answers what a ticket did not, while there are tickets.
-    async fn watch_tickets(self: Rc<Self>) {
-        loop {
-            monoio::time::sleep(TICKET_INTERVAL).await;
-            let (now, mut waiting) = (now(), 0);
-            for peer in self.all_peers() {
-                self.answer_expired(&peer, now);
-                waiting += peer.connection.borrow().in_flight();
-            }
-            if waiting == 0 {
-                self.watches_tickets.set(false);
-                return;
-            }
+    /// Answers what tickets did not; whether there still are tickets.
+    fn look_at_tickets(&self) -> bool {
+        let (now, mut waiting) = (now(), 0);
+        for peer in self.all_peers() {
+            self.answer_expired(&peer, now);
+            waiting += peer.connection.borrow().in_flight();
         }
+        self.watches_tickets.set(waiting > 0);
+        waiting > 0
     }
 
     fn answer_expired(&self, peer: &Peer, now: Duration) {
@@ -400,53 +426,48 @@ impl<A: Agent + 'static> Worker<A> {
             .collect()
     }
 
-    /// Cuts what takes too long. One task a core: a timer for each read would cost more and, by
-    /// dropping reads, lose data.
-    async fn sweep(self: Rc<Self>) {
-        loop {
-            monoio::time::sleep(SWEEP_INTERVAL).await;
-            let now = now();
-            let mut idle = Vec::new();
-            for (_, peer) in self.peers.borrow().iter() {
-                let expired = peer.connection.borrow().hello_expired(now);
-                if expired || peer.write_expired(now) {
-                    self.counters.timeouts.add(1);
-                    peer.shutdown(Shutdown::Both);
-                } else if peer.close_by.get().is_some_and(|by| now >= by) {
-                    peer.shutdown(Shutdown::Both);
-                } else if self.config.idle_timeout.is_some_and(|idle_timeout| {
-                    now >= peer.active_at.get() + idle_timeout
-                        && peer.connection.borrow().is_quiet()
-                }) {
-                    idle.push(Rc::clone(peer));
-                }
-            }
-            for peer in idle {
+    /// Cuts what takes too long.
+    fn look_at_timeouts(self: &Rc<Self>) {
+        let now = now();
+        let mut idle = Vec::new();
+        for (_, peer) in self.peers.borrow().iter() {
+            let expired = peer.connection.borrow().hello_expired(now);
+            if expired || peer.write_expired(now) {
                 self.counters.timeouts.add(1);
-                self.say_goodbye(&peer, Status::TIMEOUT);
+                peer.shutdown(Shutdown::Both);
+            } else if let Some(close_by) = peer.close_by.get() {
+                if now >= close_by {
+                    peer.shutdown(Shutdown::Both);
+                }
+            } else if self.config.idle_timeout.is_some_and(|idle_timeout| {
+                now >= peer.active_at.get().saturating_add(idle_timeout)
+                    && peer.connection.borrow().is_quiet()
+            }) {
+                idle.push(Rc::clone(peer));
             }
+        }
+        for peer in idle {
+            self.counters.timeouts.add(1);
+            self.say_goodbye(&peer, Status::TIMEOUT);
         }
     }
 
-    /// Ends every connection once it is quiet, and all of them at the deadline.
-    async fn drain(self: Rc<Self>) {
-        loop {
-            let (now, deadline) = (now(), self.drain_by.get().unwrap_or_default());
-            for peer in self.all_peers() {
-                if now >= deadline + LINGER {
-                    peer.shutdown(Shutdown::Both);
-                } else if now >= deadline {
-                    self.answer_expired(&peer, Duration::MAX);
-                    self.say_goodbye(&peer, Status::NORMAL);
-                } else if peer.connection.borrow().is_quiet()
-                    && peer.late.borrow().is_empty()
-                    && !peer.is_writing()
-                    && now >= peer.active_at.get() + QUIET_AFTER
-                {
-                    self.say_goodbye(&peer, Status::NORMAL);
-                }
+    /// Ends every connection that is quiet, and all of them at the deadline.
+    fn look_at_drain(self: &Rc<Self>) {
+        let (now, deadline) = (now(), self.drain_by.get().unwrap_or_default());
+        for peer in self.all_peers() {
+            if now >= deadline.saturating_add(LINGER) {
+                peer.shutdown(Shutdown::Both);
+            } else if now >= deadline {
+                self.answer_expired(&peer, Duration::MAX);
+                self.say_goodbye(&peer, Status::NORMAL);
+            } else if peer.connection.borrow().is_quiet()
+                && peer.late.borrow().is_empty()
+                && !peer.is_writing()
+                && now >= peer.active_at.get() + QUIET_AFTER
+            {
+                self.say_goodbye(&peer, Status::NORMAL);
             }
-            monoio::time::sleep(DRAIN_INTERVAL).await;
         }
     }
 
@@ -482,6 +503,43 @@ impl<A: Agent + 'static> Worker<A> {
     }
 }
 
+// What sleeps holds its worker weakly: a task that sleeps when its monoio runtime ends is never
+// freed, and the agent with it if the task held on to it.
+
+/// Watches all timeouts of a core. One task for all: a timer for each read would cost more and, by
+/// dropping reads, lose data.
+async fn sweep<A: Agent + 'static>(worker: Weak<Worker<A>>) {
+    loop {
+        monoio::time::sleep(SWEEP_INTERVAL).await;
+        let Some(worker) = worker.upgrade() else {
+            return;
+        };
+        worker.look_at_timeouts();
+    }
+}
+
+/// Watches the deadlines of tickets, while there are tickets.
+async fn watch_tickets<A: Agent + 'static>(worker: Weak<Worker<A>>) {
+    loop {
+        monoio::time::sleep(TICKET_INTERVAL).await;
+        let Some(worker) = worker.upgrade() else {
+            return;
+        };
+        if !worker.look_at_tickets() {
+            return;
+        }
+    }
+}
+
+/// Sees a drain through.
+async fn drain<A: Agent + 'static>(worker: Weak<Worker<A>>) {
+    while let Some(worker) = worker.upgrade() {
+        worker.look_at_drain();
+        drop(worker);
+        monoio::time::sleep(DRAIN_INTERVAL).await;
+    }
+}
+
 /// Starts a task on this core. Its handle is dropped here, on its own thread: monoio 0.2.4 has a
 /// race when it is dropped on another.
 pub(super) fn spawn(task: impl Future<Output = ()> + 'static) {
@@ -514,10 +572,10 @@ impl CoreListener {
         }
     }
 
-    async fn accept(&self) -> io::Result<OwnedFd> {
+    async fn accept(&self, cancel: CancelHandle) -> io::Result<OwnedFd> {
         let fd = match self {
-            Self::Tcp(listener) => listener.accept().await?.0.into_raw_fd(),
-            Self::Unix(listener) => listener.accept().await?.0.into_raw_fd(),
+            Self::Tcp(listener) => listener.cancelable_accept(cancel).await?.0.into_raw_fd(),
+            Self::Unix(listener) => listener.cancelable_accept(cancel).await?.0.into_raw_fd(),
         };
         // SAFETY: `into_raw_fd` hands over a descriptor that is open and that nobody else owns.
         Ok(unsafe { OwnedFd::from_raw_fd(fd) })
