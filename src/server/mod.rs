@@ -6,18 +6,23 @@
 //! | `config` | settings, checked |
 //! | `listen` | opening sockets |
 //! | `driver` | `io_uring` or epoll, tried out |
-//! | `worker` | one core: accepts, places, watches the clock |
+//! | `accept`, `placement` | taking connections; which core gets one |
+//! | `worker` | one core: its peers, its inbox, late answers |
+//! | `watch` | the clocks of a core: timeouts, deadlines, the drain |
 //! | `peer` | one connected peer, shared by its tasks |
 //! | `pump` | one socket to one connection: read, answer, write |
 //! | `buffers`, `stats` | of one core |
 
+mod accept;
 mod buffers;
 mod config;
 mod driver;
 mod listen;
 mod peer;
+mod placement;
 mod pump;
 mod stats;
+mod watch;
 mod worker;
 
 use std::fmt;
@@ -32,8 +37,10 @@ pub use config::{ConfigError, Cores, Driver, ListenAddress, ServerConfig};
 pub use stats::Stats;
 
 use crate::agent::{Agent, AgentError};
+use accept::CoreListener;
 use listen::Listener;
-use worker::{CoreListener, Inbound, Parts, Placement, Worker};
+use placement::Placement;
+use worker::{Inbound, Parts, Worker};
 
 /// A running server. Dropping it leaves it running: call [`drain`](Self::drain) and
 /// [`join`](Self::join).

@@ -111,9 +111,6 @@ pub(super) async fn pump<A: Agent + 'static>(
                 break;
             }
         }
-        if now() > began.saturating_add(worker.config.agent_deadline) {
-            worker.counters.overruns.add(1);
-        }
     }
     let state = peer.connection.borrow().state();
     if matches!(state, State::CheckAnswered | State::Closing(_)) {
@@ -272,6 +269,9 @@ fn turn<A: Agent + 'static>(
         if slow || frames >= MAX_TURN_FRAMES {
             break;
         }
+    }
+    if now() > began.saturating_add(worker.config.agent_deadline) {
+        worker.counters.overruns.add(1);
     }
     (turn, output)
 }

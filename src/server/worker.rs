@@ -3,49 +3,35 @@
 use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::panic::AssertUnwindSafe;
-use std::rc::{Rc, Weak};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_channel::mpsc::{UnboundedReceiver, UnboundedSender};
 use futures_util::{FutureExt, StreamExt};
-use monoio::io::{CancelHandle, Canceller, Splitable};
-use monoio::net::{TcpListener, UnixListener, UnixStream};
-use nix::errno::Errno;
+use monoio::io::{Canceller, Splitable};
+use monoio::net::UnixStream;
 use nix::sys::socket::Shutdown;
 use nix::time::{ClockId, clock_gettime};
 use slab::Slab;
 use socket2::SockRef;
 
+use super::accept::CoreListener;
 use super::buffers::{Buffers, output_len};
 use super::config::ServerConfig;
 use super::peer::Peer;
+use super::placement::Placement;
 use super::pump;
 use super::stats::{Counters, Stats};
+use super::watch::{drain, sweep, watch_tickets};
 use crate::agent::{Agent, AnswerQueue, Context, Fault, LateAnswer, Notified, finish_late};
 use crate::connection::{Connection, NotifyId, State};
 use crate::spop::{PREFIX_LEN, Status};
 
-/// How often timeouts are looked at, and so how late one may be noticed.
-const SWEEP_INTERVAL: Duration = Duration::from_millis(100);
-
-/// The same for the deadlines of tickets, while there are any.
-const TICKET_INTERVAL: Duration = Duration::from_millis(10);
-
-/// The same during a drain.
-const DRAIN_INTERVAL: Duration = Duration::from_millis(20);
-
-/// A draining connection that received nothing for this long is told goodbye: what HAProxy sent
-/// before it could know has arrived by then.
-const QUIET_AFTER: Duration = Duration::from_millis(50);
-
 /// How long a peer may take to close after the last frame.
 pub(super) const LINGER: Duration = Duration::from_secs(1);
-
-/// How long to leave accept alone after an error such as too many open files.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// What other threads tell a core.
 #[derive(Debug)]
@@ -58,45 +44,6 @@ pub(super) enum Inbound {
     Drain,
     /// The last peer or task of a draining core has gone.
     Empty,
-}
-
-/// How many connections each core has. Looked at once a connection, never once a frame.
-#[derive(Debug)]
-pub(super) struct Placement {
-    counts: Mutex<Vec<usize>>,
-    max: usize,
-}
-
-impl Placement {
-    pub(super) fn new(cores: usize, max: usize) -> Self {
-        Self {
-            counts: Mutex::new(vec![0; cores]),
-            max,
-        }
-    }
-
-    /// The core with the fewest connections, `here` if it is one of them; `None` at the limit.
-    ///
-    /// The kernel's choice among SO_REUSEPORT sockets is a hash: with the few long connections
-    /// HAProxy opens it leaves cores idle (4 connections on 4 cores: in 91 % of the cases).
-    fn place(&self, here: usize) -> Option<usize> {
-        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
-        if counts.iter().sum::<usize>() >= self.max {
-            return None;
-        }
-        let least = counts.iter().copied().min()?;
-        let target = if counts[here] == least {
-            here
-        } else {
-            counts.iter().position(|&n| n == least)?
-        };
-        counts[target] += 1;
-        Some(target)
-    }
-
-    fn leave(&self, core: usize) {
-        self.counts.lock().unwrap_or_else(PoisonError::into_inner)[core] -= 1;
-    }
 }
 
 /// Tickets of one core answer through its inbox.
@@ -121,27 +68,27 @@ pub(super) struct Parts<A> {
 
 /// One core.
 pub(super) struct Worker<A> {
-    index: usize,
+    pub(super) index: usize,
     is_io_uring: bool,
     pub(super) config: Arc<ServerConfig>,
     pub(super) agent: RefCell<A>,
     pub(super) context: Context,
     pub(super) buffers: Buffers,
     pub(super) counters: Counters,
-    peers: RefCell<Slab<Rc<Peer>>>,
-    placement: Arc<Placement>,
-    inboxes: Arc<[UnboundedSender<Inbound>]>,
+    pub(super) peers: RefCell<Slab<Rc<Peer>>>,
+    pub(super) placement: Arc<Placement>,
+    pub(super) inboxes: Arc<[UnboundedSender<Inbound>]>,
     /// The next NOTIFY's serial; unique on this core, so a late answer never finds the wrong
     /// NOTIFY, whatever became of its connection's key. NOTIFYs without a ticket take one too: the
     /// agent may have drawn a ticket and then failed, and that ticket must find nothing.
     serial: Cell<u64>,
     /// Whether a task watches the deadlines of tickets.
-    watches_tickets: Cell<bool>,
+    pub(super) watches_tickets: Cell<bool>,
     /// Tasks that hold a socket and are not waited for by `peers`: the core ends after them, for
     /// what is in flight when a monoio runtime is dropped is never freed.
     tasks: Cell<usize>,
     /// When a drain must be over.
-    drain_by: Cell<Option<Duration>>,
+    pub(super) drain_by: Cell<Option<Duration>>,
 }
 
 /// The coarse monotonic clock: its resolution is a scheduler tick, 1 to 4 ms, and it costs 5 ns.
@@ -247,40 +194,8 @@ impl<A: Agent + 'static> Worker<A> {
         });
     }
 
-    async fn accept(self: Rc<Self>, listener: Rc<CoreListener>, cancel: CancelHandle) {
-        loop {
-            match listener.accept(cancel.clone()).await {
-                Ok(socket) => self.place(socket),
-                Err(_) if self.drain_by.get().is_some() => return,
-                // The cores share a Unix listener, and another one was told to drain first.
-                Err(error) if error.raw_os_error() == Some(Errno::EINVAL as i32) => return,
-                Err(error) => {
-                    log::warn!("accept failed, next try in {ACCEPT_PAUSE:?}: {error}");
-                    monoio::time::sleep(ACCEPT_PAUSE).await;
-                }
-            }
-        }
-    }
-
-    /// Gives a new connection to the core that has the fewest.
-    fn place(self: &Rc<Self>, socket: OwnedFd) {
-        match self.placement.place(self.index) {
-            None => self.counters.connections_refused.add(1),
-            Some(target) if target == self.index => self.adopt(socket),
-            Some(target) => {
-                // The core is gone when this fails, in a drain; dropping the socket closes it.
-                if self.inboxes[target]
-                    .unbounded_send(Inbound::Connection(socket))
-                    .is_err()
-                {
-                    self.placement.leave(target);
-                }
-            }
-        }
-    }
-
     /// Serves a connection on this core.
-    fn adopt(self: &Rc<Self>, socket: OwnedFd) {
+    pub(super) fn adopt(self: &Rc<Self>, socket: OwnedFd) {
         self.counters.connections.add(1);
         match self.prepare(socket) {
             Ok(stream) => {
@@ -399,18 +314,7 @@ impl<A: Agent + 'static> Worker<A> {
         peer.room.raise();
     }
 
-    /// Answers what tickets did not; whether there still are tickets.
-    fn look_at_tickets(&self) -> bool {
-        let (now, mut waiting) = (now(), 0);
-        for peer in self.all_peers() {
-            self.answer_expired(&peer, now);
-            waiting += peer.connection.borrow().in_flight();
-        }
-        self.watches_tickets.set(waiting > 0);
-        waiting > 0
-    }
-
-    fn answer_expired(&self, peer: &Peer, now: Duration) {
+    pub(super) fn answer_expired(&self, peer: &Peer, now: Duration) {
         loop {
             let expired = peer.connection.borrow_mut().poll_expired(now);
             let Some(id) = expired else { return };
@@ -418,7 +322,7 @@ impl<A: Agent + 'static> Worker<A> {
         }
     }
 
-    fn all_peers(&self) -> Vec<Rc<Peer>> {
+    pub(super) fn all_peers(&self) -> Vec<Rc<Peer>> {
         self.peers
             .borrow()
             .iter()
@@ -426,53 +330,8 @@ impl<A: Agent + 'static> Worker<A> {
             .collect()
     }
 
-    /// Cuts what takes too long.
-    fn look_at_timeouts(self: &Rc<Self>) {
-        let now = now();
-        let mut idle = Vec::new();
-        for (_, peer) in self.peers.borrow().iter() {
-            let expired = peer.connection.borrow().hello_expired(now);
-            if expired || peer.write_expired(now) {
-                self.counters.timeouts.add(1);
-                peer.shutdown(Shutdown::Both);
-            } else if let Some(close_by) = peer.close_by.get() {
-                if now >= close_by {
-                    peer.shutdown(Shutdown::Both);
-                }
-            } else if self.config.idle_timeout.is_some_and(|idle_timeout| {
-                now >= peer.active_at.get().saturating_add(idle_timeout)
-                    && peer.connection.borrow().is_quiet()
-            }) {
-                idle.push(Rc::clone(peer));
-            }
-        }
-        for peer in idle {
-            self.counters.timeouts.add(1);
-            self.say_goodbye(&peer, Status::TIMEOUT);
-        }
-    }
-
-    /// Ends every connection that is quiet, and all of them at the deadline.
-    fn look_at_drain(self: &Rc<Self>) {
-        let (now, deadline) = (now(), self.drain_by.get().unwrap_or_default());
-        for peer in self.all_peers() {
-            if now >= deadline.saturating_add(LINGER) {
-                peer.shutdown(Shutdown::Both);
-            } else if now >= deadline {
-                self.answer_expired(&peer, Duration::MAX);
-                self.say_goodbye(&peer, Status::NORMAL);
-            } else if peer.connection.borrow().is_quiet()
-                && peer.late.borrow().is_empty()
-                && !peer.is_writing()
-                && now >= peer.active_at.get() + QUIET_AFTER
-            {
-                self.say_goodbye(&peer, Status::NORMAL);
-            }
-        }
-    }
-
     /// Sends AGENT-DISCONNECT after what is queued, then closes.
-    fn say_goodbye(self: &Rc<Self>, peer: &Rc<Peer>, status: Status) {
+    pub(super) fn say_goodbye(self: &Rc<Self>, peer: &Rc<Peer>, status: Status) {
         let mut connection = peer.connection.borrow_mut();
         match connection.state() {
             State::Closing(_) => {}
@@ -503,116 +362,8 @@ impl<A: Agent + 'static> Worker<A> {
     }
 }
 
-// What sleeps holds its worker weakly: a task that sleeps when its monoio runtime ends is never
-// freed, and the agent with it if the task held on to it.
-
-/// Watches all timeouts of a core. One task for all: a timer for each read would cost more and, by
-/// dropping reads, lose data.
-async fn sweep<A: Agent + 'static>(worker: Weak<Worker<A>>) {
-    loop {
-        monoio::time::sleep(SWEEP_INTERVAL).await;
-        let Some(worker) = worker.upgrade() else {
-            return;
-        };
-        worker.look_at_timeouts();
-    }
-}
-
-/// Watches the deadlines of tickets, while there are tickets.
-async fn watch_tickets<A: Agent + 'static>(worker: Weak<Worker<A>>) {
-    loop {
-        monoio::time::sleep(TICKET_INTERVAL).await;
-        let Some(worker) = worker.upgrade() else {
-            return;
-        };
-        if !worker.look_at_tickets() {
-            return;
-        }
-    }
-}
-
-/// Sees a drain through.
-async fn drain<A: Agent + 'static>(worker: Weak<Worker<A>>) {
-    while let Some(worker) = worker.upgrade() {
-        worker.look_at_drain();
-        drop(worker);
-        monoio::time::sleep(DRAIN_INTERVAL).await;
-    }
-}
-
 /// Starts a task on this core. Its handle is dropped here, on its own thread: monoio 0.2.4 has a
 /// race when it is dropped on another.
 pub(super) fn spawn(task: impl Future<Output = ()> + 'static) {
     drop(monoio::spawn(task));
-}
-
-/// A listener as this core's driver has it.
-pub(super) enum CoreListener {
-    Tcp(TcpListener),
-    Unix(UnixListener),
-}
-
-impl CoreListener {
-    /// Takes a listening socket over, on the thread that will accept.
-    pub(super) fn new(socket: OwnedFd, is_unix: bool, is_io_uring: bool) -> io::Result<Self> {
-        // monoio leaves Unix listeners blocking on epoll, where a second accept then stops the
-        // whole thread.
-        SockRef::from(&socket).set_nonblocking(!is_io_uring)?;
-        Ok(if is_unix {
-            Self::Unix(UnixListener::from_std(socket.into())?)
-        } else {
-            Self::Tcp(TcpListener::from_std(socket.into())?)
-        })
-    }
-
-    fn raw_fd(&self) -> std::os::fd::RawFd {
-        match self {
-            Self::Tcp(listener) => listener.as_raw_fd(),
-            Self::Unix(listener) => listener.as_raw_fd(),
-        }
-    }
-
-    async fn accept(&self, cancel: CancelHandle) -> io::Result<OwnedFd> {
-        let fd = match self {
-            Self::Tcp(listener) => listener.cancelable_accept(cancel).await?.0.into_raw_fd(),
-            Self::Unix(listener) => listener.cancelable_accept(cancel).await?.0.into_raw_fd(),
-        };
-        // SAFETY: `into_raw_fd` hands over a descriptor that is open and that nobody else owns.
-        Ok(unsafe { OwnedFd::from_raw_fd(fd) })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn connections_are_spread_evenly_and_stay_when_they_can() {
-        let placement = Placement::new(4, 100);
-        let mut counts = [0; 4];
-        for _ in 0..16 {
-            counts[placement.place(0).unwrap()] += 1;
-        }
-        assert_eq!(counts, [4; 4]);
-        assert_eq!(
-            placement.place(2),
-            Some(2),
-            "a tie stays where it was accepted"
-        );
-        placement.leave(3);
-        assert_eq!(
-            placement.place(0),
-            Some(3),
-            "the core with the fewest gets the next"
-        );
-    }
-
-    #[test]
-    fn the_limit_holds_for_all_cores_together() {
-        let placement = Placement::new(2, 3);
-        assert!((0..3).all(|_| placement.place(0).is_some()));
-        assert_eq!(placement.place(1), None);
-        placement.leave(0);
-        assert_eq!(placement.place(1), Some(1));
-    }
 }

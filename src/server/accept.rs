@@ -1,0 +1,88 @@
+//! Taking connections, and giving each to the core that has the fewest.
+
+use std::io;
+use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
+use std::rc::Rc;
+use std::time::Duration;
+
+use monoio::io::CancelHandle;
+use monoio::net::{TcpListener, UnixListener};
+use nix::errno::Errno;
+use socket2::SockRef;
+
+use super::worker::{Inbound, Worker};
+use crate::agent::Agent;
+
+/// How long to leave accept alone after an error such as too many open files.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// A listener as this core's driver has it.
+pub(super) enum CoreListener {
+    Tcp(TcpListener),
+    Unix(UnixListener),
+}
+
+impl CoreListener {
+    /// Takes a listening socket over, on the thread that will accept.
+    pub(super) fn new(socket: OwnedFd, is_unix: bool, is_io_uring: bool) -> io::Result<Self> {
+        // monoio leaves Unix listeners blocking on epoll, where a second accept then stops the
+        // whole thread.
+        SockRef::from(&socket).set_nonblocking(!is_io_uring)?;
+        Ok(if is_unix {
+            Self::Unix(UnixListener::from_std(socket.into())?)
+        } else {
+            Self::Tcp(TcpListener::from_std(socket.into())?)
+        })
+    }
+
+    pub(super) fn raw_fd(&self) -> RawFd {
+        match self {
+            Self::Tcp(listener) => listener.as_raw_fd(),
+            Self::Unix(listener) => listener.as_raw_fd(),
+        }
+    }
+
+    pub(super) async fn accept(&self, cancel: CancelHandle) -> io::Result<OwnedFd> {
+        let fd = match self {
+            Self::Tcp(listener) => listener.cancelable_accept(cancel).await?.0.into_raw_fd(),
+            Self::Unix(listener) => listener.cancelable_accept(cancel).await?.0.into_raw_fd(),
+        };
+        // SAFETY: `into_raw_fd` hands over a descriptor that is open and that nobody else owns.
+        Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+    }
+}
+
+impl<A: Agent + 'static> Worker<A> {
+    /// Accepts until cancelled.
+    pub(super) async fn accept(self: Rc<Self>, listener: Rc<CoreListener>, cancel: CancelHandle) {
+        loop {
+            match listener.accept(cancel.clone()).await {
+                Ok(socket) => self.place(socket),
+                Err(_) if self.drain_by.get().is_some() => return,
+                // The cores share a Unix listener, and another one was told to drain first.
+                Err(error) if error.raw_os_error() == Some(Errno::EINVAL as i32) => return,
+                Err(error) => {
+                    log::warn!("accept failed, next try in {ACCEPT_PAUSE:?}: {error}");
+                    monoio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+
+    /// Gives a new connection to the core that has the fewest.
+    fn place(self: &Rc<Self>, socket: OwnedFd) {
+        match self.placement.place(self.index) {
+            None => self.counters.connections_refused.add(1),
+            Some(target) if target == self.index => self.adopt(socket),
+            Some(target) => {
+                // The core is gone when this fails, in a drain; dropping the socket closes it.
+                if self.inboxes[target]
+                    .unbounded_send(Inbound::Connection(socket))
+                    .is_err()
+                {
+                    self.placement.leave(target);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! The clocks of a core: timeouts, the deadlines of tickets, the drain. One task for each kind looks
+//! at all peers: a timer for each read would cost more and, by dropping reads, lose data.
+
+use std::rc::{Rc, Weak};
+use std::time::Duration;
+
+use nix::sys::socket::Shutdown;
+
+use super::worker::{LINGER, Worker, now};
+use crate::agent::Agent;
+use crate::spop::Status;
+
+/// How often timeouts are looked at, and so how late one may be noticed.
+const SWEEP_INTERVAL: Duration = Duration::from_millis(100);
+
+/// The same for the deadlines of tickets, while there are any.
+const TICKET_INTERVAL: Duration = Duration::from_millis(10);
+
+/// The same during a drain.
+const DRAIN_INTERVAL: Duration = Duration::from_millis(20);
+
+/// A draining connection that received nothing for this long is told goodbye: what HAProxy sent
+/// before it could know has arrived by then.
+const QUIET_AFTER: Duration = Duration::from_millis(50);
+
+// What sleeps holds its worker weakly: a task that sleeps when its monoio runtime ends is never
+// freed, and the agent with it if the task held on to it.
+
+/// Watches all timeouts of a core.
+pub(super) async fn sweep<A: Agent + 'static>(worker: Weak<Worker<A>>) {
+    loop {
+        monoio::time::sleep(SWEEP_INTERVAL).await;
+        let Some(worker) = worker.upgrade() else {
+            return;
+        };
+        worker.look_at_timeouts();
+    }
+}
+
+/// Watches the deadlines of tickets, while there are tickets.
+pub(super) async fn watch_tickets<A: Agent + 'static>(worker: Weak<Worker<A>>) {
+    loop {
+        monoio::time::sleep(TICKET_INTERVAL).await;
+        let Some(worker) = worker.upgrade() else {
+            return;
+        };
+        if !worker.look_at_tickets() {
+            return;
+        }
+    }
+}
+
+/// Sees a drain through.
+pub(super) async fn drain<A: Agent + 'static>(worker: Weak<Worker<A>>) {
+    while let Some(worker) = worker.upgrade() {
+        worker.look_at_drain();
+        drop(worker);
+        monoio::time::sleep(DRAIN_INTERVAL).await;
+    }
+}
+
+impl<A: Agent + 'static> Worker<A> {
+    /// Answers what tickets did not; whether there still are tickets.
+    fn look_at_tickets(&self) -> bool {
+        let (now, mut waiting) = (now(), 0);
+        for peer in self.all_peers() {
+            self.answer_expired(&peer, now);
+            waiting += peer.connection.borrow().in_flight();
+        }
+        self.watches_tickets.set(waiting > 0);
+        waiting > 0
+    }
+
+    /// Cuts what takes too long.
+    fn look_at_timeouts(self: &Rc<Self>) {
+        let now = now();
+        let mut idle = Vec::new();
+        for (_, peer) in self.peers.borrow().iter() {
+            let expired = peer.connection.borrow().hello_expired(now);
+            if expired || peer.write_expired(now) {
+                self.counters.timeouts.add(1);
+                peer.shutdown(Shutdown::Both);
+            } else if let Some(close_by) = peer.close_by.get() {
+                if now >= close_by {
+                    peer.shutdown(Shutdown::Both);
+                }
+            } else if self.config.idle_timeout.is_some_and(|idle_timeout| {
+                now >= peer.active_at.get().saturating_add(idle_timeout)
+                    && peer.connection.borrow().is_quiet()
+            }) {
+                idle.push(Rc::clone(peer));
+            }
+        }
+        for peer in idle {
+            self.counters.timeouts.add(1);
+            self.say_goodbye(&peer, Status::TIMEOUT);
+        }
+    }
+
+    /// Ends every connection that is quiet, and all of them at the deadline.
+    fn look_at_drain(self: &Rc<Self>) {
+        let (now, deadline) = (now(), self.drain_by.get().unwrap_or_default());
+        for peer in self.all_peers() {
+            if now >= deadline.saturating_add(LINGER) {
+                peer.shutdown(Shutdown::Both);
+            } else if now >= deadline {
+                self.answer_expired(&peer, Duration::MAX);
+                self.say_goodbye(&peer, Status::NORMAL);
+            } else if peer.connection.borrow().is_quiet()
+                && peer.late.borrow().is_empty()
+                && !peer.is_writing()
+                && now >= peer.active_at.get() + QUIET_AFTER
+            {
+                self.say_goodbye(&peer, Status::NORMAL);
+            }
+        }
+    }
+}
