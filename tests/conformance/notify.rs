@@ -324,6 +324,23 @@ fn case_26_a_failure_concerns_its_own_notify_only() {
     });
 }
 
+/// An agent that keeps its core longer than the deadline has an answer all the same, and is counted.
+#[test]
+fn case_26_an_overrun_is_answered_and_counted() {
+    on_both_drivers(|driver| {
+        let mut config = config(driver);
+        config.agent_deadline = Duration::from_millis(20);
+        let scene = Scene::with(config);
+        let mut haproxy = scene.server.introduce();
+        haproxy.ask(1, "now", 1);
+        haproxy.send(&notify(3, 1, "block", 100));
+        haproxy.expect_ack(3, 1);
+        haproxy.ask(5, "now", 1);
+        let stats = scene.server.stop();
+        assert_eq!((stats.acks, stats.overruns), (3, 1));
+    });
+}
+
 /// HAProxy may have given up: the late ACK is sent all the same, and once.
 #[test]
 fn case_27_a_late_answer_is_sent_once() {

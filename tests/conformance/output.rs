@@ -88,9 +88,18 @@ fn case_47_actions_that_do_not_fit_are_left_out() {
             assert_eq!(ack.value("failed"), Some(TypedData::Bool(true)));
         }
     }
-    // A fallback that fits no frame of this connection is left out as well.
     let stats = scene.server.stop();
     assert_eq!((stats.too_large, stats.acks), (6, 7));
+
+    // A fallback that fits no frame of a connection is left out as well.
+    let mut config = crate::support::config(Driver::Auto);
+    config.fallback = Fallback::with_variables([(failed, (&[7; 300][..]).into())]).unwrap();
+    let scene = Scene::with(config);
+    let mut small = scene.server.connect();
+    assert_eq!(small.shake_hands(256), 256);
+    assert_eq!(small.ask(1, "big", 300).actions(), []);
+    assert_eq!(small.ask(2, "error", 0).actions(), []);
+    scene.server.stop();
 }
 
 /// The same for an answer that comes late.
