@@ -83,7 +83,7 @@ pub(super) async fn pump<A: Agent + 'static>(
         }
         peer.active_at.set(began);
         loop {
-            let (turn, mut output) = turn(worker, key, peer, &input[start..]);
+            let (turn, mut output) = turn(worker, key, peer, &input[start..], began);
             start += turn.used;
             let state = peer.connection.borrow().state();
             let goes_on = matches!(state, State::Running | State::AwaitingHello);
@@ -110,6 +110,8 @@ pub(super) async fn pump<A: Agent + 'static>(
             } else if turn.exhausted {
                 break;
             }
+            // What was waited for is not the agent's time.
+            began = now();
         }
     }
     let state = peer.connection.borrow().state();
@@ -194,6 +196,7 @@ fn turn<A: Agent + 'static>(
     key: usize,
     peer: &Rc<Peer>,
     input: &[u8],
+    began: Duration,
 ) -> (Turn, Vec<u8>) {
     let mut connection = peer.connection.borrow_mut();
     let mut agent = worker.agent.borrow_mut();
@@ -204,7 +207,7 @@ fn turn<A: Agent + 'static>(
         0
     };
     let mut output = worker.buffers.take_output(wanted, worker.largest_output());
-    let (burst, began) = (connection.max_burst_len(), now());
+    let burst = connection.max_burst_len();
     let mut turn = Turn {
         used: 0,
         filled: 0,
