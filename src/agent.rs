@@ -317,7 +317,7 @@ pub(crate) struct Context {
     /// Never send an ACK without actions: early HAProxy 3.1 waits for its timeout on one.
     never_empty: bool,
     queue: Arc<dyn AnswerQueue>,
-    log: FaultLog,
+    log: SparseLog,
 }
 
 impl Context {
@@ -332,7 +332,7 @@ impl Context {
             fallback,
             never_empty,
             queue,
-            log: FaultLog::default(),
+            log: SparseLog::default(),
         }
     }
 
@@ -355,28 +355,27 @@ impl fmt::Debug for Context {
 /// Type, flags and the two ids of an ACK.
 const MAX_HEADER_LEN: usize = 5 + 2 * MAX_VARINT_LEN;
 
-/// Agents fail by the thousand or not at all: one line a second, with the number of those that
-/// went before it unsaid.
+/// A log for what happens by the thousand or not at all: one line a second, with the number of
+/// those that went before it unsaid.
 #[derive(Debug, Default)]
-struct FaultLog {
+pub(crate) struct SparseLog {
     last: Cell<Option<Instant>>,
     unsaid: Cell<u64>,
 }
 
-impl FaultLog {
-    fn say(&self, what: &dyn fmt::Display) {
+impl SparseLog {
+    pub(crate) fn warn(&self, what: fmt::Arguments<'_>) {
+        const INTERVAL: Duration = Duration::from_secs(1);
         let now = Instant::now();
-        if self
-            .last
-            .get()
-            .is_some_and(|last| now < last + Duration::from_secs(1))
-        {
+        if self.last.get().is_some_and(|last| now < last + INTERVAL) {
             self.unsaid.set(self.unsaid.get() + 1);
             return;
         }
         self.last.set(Some(now));
-        let unsaid = self.unsaid.take();
-        log::warn!("{what}; HAProxy got the fallback ({unsaid} more since the last such line)");
+        match self.unsaid.take() {
+            0 => log::warn!("{what}"),
+            unsaid => log::warn!("{what} ({unsaid} more since the last such line)"),
+        }
     }
 }
 
@@ -441,7 +440,9 @@ pub(crate) fn dispatch<A: Agent + ?Sized>(
             };
         }
         Ok(Err(error)) => {
-            context.log.say(&error);
+            context
+                .log
+                .warn(format_args!("{error}; HAProxy got the fallback"));
             if ack.overflowed() {
                 Fault::TooLarge
             } else {
@@ -449,7 +450,9 @@ pub(crate) fn dispatch<A: Agent + ?Sized>(
             }
         }
         Err(_) => {
-            context.log.say(&"the agent panicked");
+            context
+                .log
+                .warn(format_args!("the agent panicked; HAProxy got the fallback"));
             Fault::Panic
         }
     };

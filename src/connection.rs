@@ -339,7 +339,9 @@ impl Connection {
 
     fn handle_frame<'a>(&'a mut self, frame: Frame<'a>) -> Event<'a> {
         if matches!(self.reassembly, Reassembly::Done) {
+            // A rare large message must not cost a long connection its memory for good.
             self.payload.clear();
+            self.payload.shrink_to(self.max_frame_size as usize);
             self.reassembly = Reassembly::None;
         }
         if self.state == State::AwaitingHello {

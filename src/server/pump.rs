@@ -134,7 +134,9 @@ async fn end<A: Agent + 'static>(
         State::Closing(CloseReason::Refused(_) | CloseReason::Violated(_)) => {
             worker.counters.protocol_errors.add(1);
             if let State::Closing(reason) = state {
-                log::warn!("connection refused: {reason}");
+                worker
+                    .refusals
+                    .warn(format_args!("connection refused: {reason}"));
             }
         }
         _ => {}

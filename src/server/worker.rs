@@ -26,7 +26,9 @@ use super::placement::Placement;
 use super::pump;
 use super::stats::{Counters, Stats};
 use super::watch::{drain, sweep, watch_tickets};
-use crate::agent::{Agent, AnswerQueue, Context, Fault, LateAnswer, Notified, finish_late};
+use crate::agent::{
+    Agent, AnswerQueue, Context, Fault, LateAnswer, Notified, SparseLog, finish_late,
+};
 use crate::connection::{Connection, NotifyId, State};
 use crate::spop::{PREFIX_LEN, Status};
 
@@ -75,6 +77,7 @@ pub(super) struct Worker<A> {
     pub(super) context: Context,
     pub(super) buffers: Buffers,
     pub(super) counters: Counters,
+    pub(super) refusals: SparseLog,
     pub(super) peers: RefCell<Slab<Rc<Peer>>>,
     pub(super) placement: Arc<Placement>,
     pub(super) inboxes: Arc<[UnboundedSender<Inbound>]>,
@@ -122,6 +125,7 @@ impl<A: Agent + 'static> Worker<A> {
             context,
             buffers: Buffers::default(),
             counters: Counters::default(),
+            refusals: SparseLog::default(),
             peers: RefCell::default(),
             placement,
             inboxes,

@@ -32,7 +32,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     if !core_affinity::set_for_current(core_affinity::CoreId { id: cpu.parse()? }) {
         return Err(format!("cannot pin to CPU {cpu}").into());
     }
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_io()
+        .build()?;
     let table = Rc::new(embedded());
     tokio::task::LocalSet::new().block_on(&runtime, serve(address, table, batched))
 }
@@ -68,7 +70,9 @@ where
         let mut frame = first;
         loop {
             let is_notify = *frame.frame_type() == FrameType::Notify;
-            let Some(answer) = answer(frame, &table, &mut socket) else { return };
+            let Some(answer) = answer(frame, &table, &mut socket) else {
+                return;
+            };
             if socket.feed(answer).await.is_err() {
                 return;
             }
@@ -106,10 +110,10 @@ fn answer<S>(
         FrameType::Notify => {
             let metadata = frame.metadata();
             let mut ack = Ack::new(metadata.stream_id, metadata.frame_id);
-            if let FramePayload::ListOfMessages(messages) = frame.payload() {
-                if let Some(word) = remediation(messages, table) {
-                    ack = ack.set_var(VarScope::Transaction, "remediation", word);
-                }
+            if let FramePayload::ListOfMessages(messages) = frame.payload()
+                && let Some(word) = remediation(messages, table)
+            {
+                ack = ack.set_var(VarScope::Transaction, "remediation", word);
             }
             Some(Box::new(ack))
         }
