@@ -55,7 +55,8 @@ pub trait Agent {
     /// Runs on the core's event loop, which stands still until it returns: what takes longer than
     /// some microseconds belongs on another thread, with a [`Ticket`] from [`Reply::defer`].
     ///
-    /// A panic is caught and the instance goes on being used, so its state must stand one.
+    /// A panic is caught and the instance goes on being used, so its state must stand one. The panic
+    /// hook runs all the same: the standard one writes to stderr each time.
     ///
     /// # Errors
     ///

@@ -8,7 +8,7 @@ use std::time::Duration;
 use ringspoa::agents::remediation::{self, AddressTable};
 use ringspoa::spop::{Scope, TypedData, Variable};
 use ringspoa::{Cores, Driver, Fallback, ListenAddress, ServerConfig};
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 
 /// What is wrong with flags or files, in full sentences for the terminal.
 #[derive(Debug)]
@@ -24,6 +24,7 @@ impl fmt::Display for UsageError {
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub(crate) struct Settings {
+    #[serde(default, deserialize_with = "one_or_many")]
     pub(crate) listen: Option<Vec<String>>,
     pub(crate) cores: Option<String>,
     pub(crate) driver: Option<String>,
@@ -51,11 +52,31 @@ pub(crate) struct FallbackVariable {
 }
 
 #[derive(Debug, Deserialize)]
-#[serde(untagged)]
+#[serde(
+    untagged,
+    expecting = "want text, a whole number, true or false as the value"
+)]
 enum FallbackValue {
     Bool(bool),
     Integer(i64),
     Text(String),
+}
+
+/// One text, or a list of them.
+fn one_or_many<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Vec<String>>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(
+        untagged,
+        expecting = "want text, or a list as in [\"127.0.0.1:9000\"]"
+    )]
+    enum OneOrMany {
+        One(String),
+        Many(Vec<String>),
+    }
+    Ok(Some(match OneOrMany::deserialize(from)? {
+        OneOrMany::One(one) => vec![one],
+        OneOrMany::Many(many) => many,
+    }))
 }
 
 impl FallbackVariable {
@@ -175,14 +196,20 @@ impl Settings {
             config.fallback = Fallback::with_variables(variables)
                 .map_err(|error| UsageError(format!("fallback: {error}")))?;
         }
-        config.check().map_err(wrong)?;
+        // Spelled as flags and keys are.
+        config
+            .check()
+            .map_err(|error| UsageError(error.to_string().replace('_', "-")))?;
         Ok(config)
     }
 
     /// The addresses to ban, and where they are from.
     pub(crate) fn ban_table(&self) -> Result<(AddressTable, String), UsageError> {
         let Some(path) = &self.ban_list else {
-            return Ok((remediation::embedded(), "embedded list".to_owned()));
+            return Ok((
+                remediation::embedded(),
+                "the embedded list of documentation networks".to_owned(),
+            ));
         };
         let table = remediation::parse_list(&read(path, "ban list")?)
             .map_err(|error| UsageError(format!("{} {error}", path.display())))?;
@@ -286,6 +313,10 @@ mod tests {
             ),
             ("cores = 1\n", &["line 1", "expected a string"]),
             ("listen = [\n", &["line"]),
+            (
+                "fallback = [{ scope = 'txn', name = 'a', value = 1.5 }]",
+                &["want text, a whole"],
+            ),
             ("max-frame-sise = 1", &["did you mean `max-frame-size`?"]),
         ] {
             let error = load(text).unwrap_err().to_string();
@@ -294,8 +325,13 @@ mod tests {
             }
         }
         for (text, part) in [
+            ("listen = 'nowhere'", "listen address 'nowhere'"),
+            (
+                "hello-timeout-ms = 0",
+                "hello-timeout must be longer than 0",
+            ),
             ("listen = ['nowhere']", "listen address 'nowhere'"),
-            ("max-frame-size = 100", "max_frame_size is 100"),
+            ("max-frame-size = 100", "max-frame-size is 100"),
             (
                 "fallback = [{ scope = 'x', name = 'a', value = 1 }]",
                 "fallback scope 'x'",

@@ -3,11 +3,6 @@
 //! It knows the protocol's rules (who may send what when, which status a mistake gets, which
 //! NOTIFY still waits for its ACK) and refuses to know sockets, buffers, threads and what agents
 //! do. Time is a `Duration` since an origin the caller chose, so a test can run it by hand.
-//!
-//! The caller's loop is: [`handle_bytes`](Connection::handle_bytes) until it wants more; on
-//! [`Event::Notify`] either write an ACK or [`defer`](Connection::defer) it;
-//! [`poll_reply`](Connection::poll_reply) for what the connection itself has to say;
-//! [`state`](Connection::state) for whether to go on.
 
 #![forbid(unsafe_code)]
 
@@ -212,7 +207,57 @@ struct Pending {
     deadline: Duration,
 }
 
-/// The state of one connection. See the module's head for how to drive it.
+/// One connection as a state machine without I/O: bytes and a clock in; messages, replies and a
+/// close decision out.
+///
+/// The caller's loop is: [`handle_bytes`](Self::handle_bytes) until it wants more; on
+/// [`Event::Notify`] either write an ACK or [`defer`](Self::defer) it;
+/// [`poll_reply`](Self::poll_reply) for what the connection itself has to say;
+/// [`state`](Self::state) for whether to go on. Time is a `Duration` since an origin the caller
+/// chose.
+///
+/// ```
+/// use ringspoa::spop::{AckWriter, HaproxyHello};
+/// use ringspoa::{Connection, Event, Limits, MAX_REPLY_LEN};
+///
+/// let mut received = [0; 256];
+/// let hello = HaproxyHello {
+///     supported_versions: b"2.0",
+///     max_frame_size: 16_380,
+///     capabilities: b"pipelining",
+///     engine_id: None,
+///     healthcheck: false,
+/// };
+/// let len = hello.encode(&mut received)?;
+/// let notify = b"\0\0\0\x10\x03\0\0\0\x01\x01\x01\x01m\x01\x01p\x08\x02/x";
+/// received[len..len + notify.len()].copy_from_slice(notify);
+/// let received = &received[..len + notify.len()];
+///
+/// let mut connection = Connection::new(Limits::default(), std::time::Duration::ZERO);
+/// let (mut start, mut sent) = (0, Vec::new());
+/// loop {
+///     let max_ack_size = connection.max_ack_size();
+///     let (used, event) = connection.handle_bytes(&received[start..]);
+///     start += used;
+///     match event {
+///         Event::NeedMore => break,
+///         Event::Handled => {
+///             let mut reply = [0; MAX_REPLY_LEN];
+///             let len = connection.poll_reply(&mut reply);
+///             sent.extend_from_slice(&reply[..len]);
+///         }
+///         Event::Notify(id, mut messages) => {
+///             messages.finish()?;
+///             let mut ack = [0; 64];
+///             let ack_writer = AckWriter::begin(&mut ack, max_ack_size, id.stream_id, id.frame_id)?;
+///             let len = ack_writer.finish();
+///             sent.extend_from_slice(&ack[..len]);
+///         }
+///     }
+/// }
+/// assert!(sent.ends_with(b"\0\0\0\x07\x67\0\0\0\x01\x01\x01"));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct Connection {
     limits: Limits,

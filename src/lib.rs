@@ -80,5 +80,5 @@ pub use connection::{
 #[cfg(feature = "server")]
 pub use server::{
     ConfigError, Cores, Driver, ListenAddress, Server, ServerConfig, ServerHandle, StartError,
-    Stats,
+    Stats, WorkerPanicked,
 };

@@ -9,8 +9,8 @@ use std::sync::mpsc;
 
 use clap::{Args, Parser, Subcommand};
 use ringspoa::agents::remediation::RemediationAgent;
-use ringspoa::{Server, StartError, Stats};
-use signal_hook::consts::{SIGINT, SIGTERM};
+use ringspoa::{Server, StartError, Stats, WorkerPanicked};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use config::{FallbackVariable, Settings, UsageError};
@@ -153,12 +153,11 @@ fn main() -> ExitCode {
             return ExitCode::from(USAGE);
         }
     };
-    let ranges = table.range_count();
-    match run(
-        config,
-        table,
-        &format!("{ranges} address ranges banned, from {origin}"),
-    ) {
+    let lists = match table.range_count() {
+        1 => format!("1 range banned, from {origin}"),
+        ranges => format!("{ranges} ranges banned, from {origin}"),
+    };
+    match run(config, table, &lists) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("ringspoa: {error}");
@@ -174,7 +173,7 @@ fn main() -> ExitCode {
 /// What the main thread waits for.
 enum Wake {
     Signal,
-    Ended(Result<Stats, String>),
+    Ended(Result<Stats, WorkerPanicked>),
 }
 
 fn run(
@@ -183,7 +182,7 @@ fn run(
     lists: &str,
 ) -> Result<(), Box<dyn std::error::Error>> {
     // Before anything listens, so that a signal never finds the default action.
-    let mut signals = Signals::new([SIGTERM, SIGINT])?;
+    let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
     let drain_timeout = config.drain_timeout;
     let server = Server::start(config, move |_core| {
         Ok(RemediationAgent::new(table.clone()))
@@ -200,8 +199,12 @@ fn run(
     let (wake, woken) = mpsc::channel();
     let on_signal = wake.clone();
     std::thread::spawn(move || {
-        for _ in signals.forever() {
-            let _ = on_signal.send(Wake::Signal);
+        for signal in signals.forever() {
+            if signal == SIGHUP {
+                log::warn!("SIGHUP ignored: lists and settings are read at the start only");
+            } else {
+                let _ = on_signal.send(Wake::Signal);
+            }
         }
     });
     std::thread::spawn(move || {
@@ -217,7 +220,7 @@ fn run(
                 handle.drain();
             }
             Wake::Ended(stats) => {
-                log::info!("ended; {:?}", stats?);
+                log::info!("ended; {}", summary(&stats?));
                 return if draining {
                     Ok(())
                 } else {
@@ -226,6 +229,34 @@ fn run(
             }
         }
     }
+}
+
+/// The totals that matter to an operator; of the faults only those that happened.
+fn summary(stats: &Stats) -> String {
+    let mut text = format!(
+        "{} connections, {} health checks, {} NOTIFYs, {} ACKs",
+        stats.connections, stats.health_checks, stats.notifies, stats.acks
+    );
+    let faults = [
+        (stats.connections_refused, "connections refused"),
+        (stats.agent_errors, "agent errors"),
+        (stats.agent_panics, "agent panics"),
+        (stats.too_large, "answers too large"),
+        (stats.deadlines_passed, "agent deadlines passed"),
+        (stats.tickets_abandoned, "tickets abandoned"),
+        (stats.late_answers_discarded, "late answers discarded"),
+        (stats.overruns, "overruns"),
+        (stats.protocol_errors, "protocol errors"),
+        (stats.timeouts, "timeouts"),
+        (
+            stats.busy_at_drain_end,
+            "connections still busy at the drain timeout",
+        ),
+    ];
+    for (count, what) in faults.into_iter().filter(|(count, _)| *count > 0) {
+        text.push_str(&format!(", {count} {what}"));
+    }
+    text
 }
 
 /// How the cores wait for I/O, once if all do it the same way.

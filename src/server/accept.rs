@@ -72,7 +72,13 @@ impl<A: Agent + 'static> Worker<A> {
     /// Gives a new connection to the core that has the fewest.
     fn place(self: &Rc<Self>, socket: OwnedFd) {
         match self.placement.place(self.index) {
-            None => self.counters.connections_refused.add(1),
+            None => {
+                self.counters.connections_refused.add(1);
+                let max = self.config.max_connections;
+                self.refusals.warn(format_args!(
+                    "connection closed at once: {max} are open, which is max-connections"
+                ));
+            }
             Some(target) if target == self.index => self.adopt(socket),
             Some(target) => {
                 // The core is gone when this fails, in a drain; dropping the socket closes it.

@@ -71,6 +71,16 @@ impl ServerConfig {
                 "max_frame_size is {size}, must be from {MIN_MAX_FRAME_SIZE} to {LARGEST_MAX_FRAME_SIZE}"
             )));
         }
+        let timeouts = [
+            ("hello_timeout", self.limits.hello_timeout),
+            ("write_timeout", self.write_timeout),
+            ("agent_deadline", self.agent_deadline),
+        ];
+        for (name, value) in timeouts {
+            if value.is_zero() {
+                return Err(ConfigError(format!("{name} must be longer than 0")));
+            }
+        }
         let at_least_one = [
             ("listen", self.listen.len()),
             ("max_connections", self.max_connections),
@@ -126,7 +136,7 @@ impl FromStr for ListenAddress {
         let wrong = |why: &str| ConfigError(format!("listen address '{text}': {why}"));
         let Some(rest) = text.strip_prefix("unix:") else {
             return text.parse().map(Self::Tcp).map_err(|_| {
-                wrong("want ADDRESS:PORT as in 127.0.0.1:9000 or [::1]:9000, or unix:/PATH")
+                wrong("want a numeric ADDRESS:PORT as in 127.0.0.1:9000 or [::1]:9000 (names are not looked up), or unix:/PATH")
             });
         };
         let mut parts = rest.split(',');

@@ -6,6 +6,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use nix::unistd::{Gid, Group, Uid, User};
 use socket2::{Domain, Protocol, Socket, Type};
@@ -25,8 +26,24 @@ pub(super) struct Listener {
     pub(super) sockets: Vec<OwnedFd>,
 }
 
+/// How long to wait for an address in use. A ring is torn down some time after its process ended,
+/// killed ones included, and its accept holds the listener until then: 35 ms on an idle machine.
+const IN_USE_PATIENCE: Duration = Duration::from_secs(1);
+
 /// Opens `address` once for each of `count` cores.
 pub(super) fn open(address: &ListenAddress, count: usize) -> io::Result<Listener> {
+    let give_up = Instant::now() + IN_USE_PATIENCE;
+    loop {
+        match try_open(address, count) {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && Instant::now() < give_up => {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            result => return result,
+        }
+    }
+}
+
+fn try_open(address: &ListenAddress, count: usize) -> io::Result<Listener> {
     match address {
         ListenAddress::Tcp(address) => open_tcp(*address, count),
         ListenAddress::Unix {
@@ -95,7 +112,12 @@ fn open_unix(
     let group = group.map(group_id).transpose()?;
     remove_stale(path)?;
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
-    socket.bind(&socket2::SockAddr::unix(path)?)?;
+    socket
+        .bind(&socket2::SockAddr::unix(path)?)
+        .map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => io::Error::new(error.kind(), "its folder does not exist"),
+            _ => error,
+        })?;
     // Owner and mode before listen: nobody connects in between with the wrong ones.
     if owner.is_some() || group.is_some() {
         nix::unistd::chown(path, owner, group)?;

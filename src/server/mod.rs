@@ -127,6 +127,18 @@ impl fmt::Display for StartError {
 
 impl std::error::Error for StartError {}
 
+/// A worker thread panicked, which is a fault of this crate: agents' panics are caught.
+#[derive(Debug)]
+pub struct WorkerPanicked(String);
+
+impl fmt::Display for WorkerPanicked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "worker thread {} panicked", self.0)
+    }
+}
+
+impl std::error::Error for WorkerPanicked {}
+
 /// What one worker thread is started with.
 struct Start {
     index: usize,
@@ -263,15 +275,15 @@ impl Server {
     ///
     /// # Errors
     ///
-    /// The name of a worker thread that panicked.
-    pub fn join(mut self) -> Result<Stats, String> {
+    /// A worker thread panicked.
+    pub fn join(mut self) -> Result<Stats, WorkerPanicked> {
         let mut total = Stats::default();
         let mut failed = None;
         for thread in std::mem::take(&mut self.threads) {
             let name = thread.thread().name().unwrap_or("worker").to_owned();
             match thread.join() {
                 Ok(stats) => total += stats,
-                Err(_) => failed = Some(format!("{name} panicked")),
+                Err(_) => failed = Some(WorkerPanicked(name)),
             }
         }
         self.handle.remove_socket_files();

@@ -66,6 +66,8 @@ stats! {
     protocol_errors,
     /// Connections cut because HELLO did not come, answers were not taken, or nothing was sent.
     timeouts,
+    /// Connections that were still busy at the drain timeout, and told goodbye all the same.
+    busy_at_drain_end,
 }
 
 /// A number only one thread changes.

@@ -8,6 +8,7 @@ use nix::sys::socket::Shutdown;
 
 use super::worker::{LINGER, Worker, now};
 use crate::agent::Agent;
+use crate::connection::State;
 use crate::spop::Status;
 
 /// How often timeouts are looked at, and so how late one may be noticed.
@@ -76,8 +77,14 @@ impl<A: Agent + 'static> Worker<A> {
         let now = now();
         let mut idle = Vec::new();
         for (_, peer) in self.peers.borrow().iter() {
-            let expired = peer.connection.borrow().hello_expired(now);
-            if expired || peer.write_expired(now) {
+            let silent = peer.connection.borrow().hello_expired(now);
+            if silent || peer.write_expired(now) {
+                // A peer without a HELLO may be a TCP check, of which nobody wants to read.
+                if !silent {
+                    self.refusals.warn(format_args!(
+                        "connection cut: its peer does not take its answers"
+                    ));
+                }
                 self.counters.timeouts.add(1);
                 peer.shutdown(Shutdown::Both);
             } else if let Some(close_by) = peer.close_by.get() {
@@ -105,6 +112,9 @@ impl<A: Agent + 'static> Worker<A> {
                 peer.shutdown(Shutdown::Both);
             } else if now >= deadline {
                 self.answer_expired(&peer, Duration::MAX);
+                if peer.connection.borrow().state() == State::Running {
+                    self.counters.busy_at_drain_end.add(1);
+                }
                 self.say_goodbye(&peer, Status::NORMAL);
             } else if peer.connection.borrow().is_quiet()
                 && peer.late.borrow().is_empty()

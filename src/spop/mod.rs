@@ -21,6 +21,7 @@
 //! assert_eq!(used, received.len());
 //!
 //! let mut reply = [0; 256];
+//! // One byte less than was agreed: a frame that fills HAProxy's buffer wedges it.
 //! let mut ack = AckWriter::begin(&mut reply, 16_379, frame.stream_id, frame.frame_id)?;
 //! let mut messages = Messages::new(frame.payload);
 //! while let Some(mut message) = messages.next_message()? {
