@@ -46,5 +46,6 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         |_core| Ok(Route),
     )?;
     println!("listening on {}", server.addresses()[0]);
-    Ok(server.join().map(drop)?)
+    server.join()?;
+    Ok(())
 }

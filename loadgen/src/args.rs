@@ -83,8 +83,8 @@ pub(crate) struct RunArgs {
     /// The max-frame-size to offer, in bytes.
     #[arg(long, value_name = "BYTES", default_value_t = 16_380)]
     max_frame_size: u32,
-    /// A variable every ACK must set: [SCOPE.]NAME=VALUE or =VALUE|VALUE. Repeatable. A fixed value
-    /// mostly needs a fixed address, see --ip.
+    /// A variable every ACK must set: [SCOPE.]NAME=VALUE[|VALUE...]. Repeatable. A fixed
+    /// value mostly needs a fixed address, see --ip.
     #[arg(long, value_name = "VAR=VALUE")]
     expect: Vec<Expectation>,
     /// Saves settings, results and full histograms here, as JSON.

@@ -459,8 +459,8 @@ impl fmt::Display for Table<'_> {
         writeln!(f, "  {:<12}{bytes}", "bytes")?;
         writeln!(
             f,
-            "  {:<12}{:.3} us per frame ({:.3} us user), {:.0} % of {} thread{}{}",
-            "own CPU",
+            "  {:<12}{:.3} us per frame ({:.3} us user), {:.0} % of {} thread{}{}, the generator's own",
+            "CPU",
             results.cpu_us_per_frame,
             results.cpu_user_us_per_frame,
             results.cpu_busy * 100.0,
@@ -479,7 +479,13 @@ impl fmt::Display for Table<'_> {
                 "generator", results.late_p50_us, results.late_p99_us
             )?;
         }
-        writeln!(f, "  {:<12}{}", "errors", Grouped(results.errors))?;
+        let errors = Grouped(results.errors);
+        let note = if results.errors > 0 {
+            ", warm-up included"
+        } else {
+            ""
+        };
+        writeln!(f, "  {:<12}{errors}{note}", "errors")?;
         for &kind in ErrorKind::ALL {
             let count = results.errors_by_kind.get(kind.key()).copied().unwrap_or(0);
             if count == 0 {
