@@ -1,8 +1,5 @@
-//! A custom agent: tells HAProxy which backend takes a request, by the beginning of its path.
-//!
-//! `cargo run --example route -- 127.0.0.1:9001`, and in HAProxy a message with an argument
-//! `path=path` and `use_backend %[var(txn.my.backend)]`. SIGINT ends it.
-
+//! Tells HAProxy which backend takes a request: `cargo run --example route -- 127.0.0.1:9001`, a
+//! message with the argument `path=path`, and `use_backend %[var(txn.my.backend)]`.
 use ringspoa::spop::{Messages, Scope, Variable};
 use ringspoa::{Agent, AgentError, Reply, Server, ServerConfig};
 
@@ -14,10 +11,10 @@ struct Route;
 impl Agent for Route {
     fn handle_notify(
         &mut self,
-        messages: &mut Messages<'_>,
+        all: &mut Messages<'_>,
         reply: &mut Reply<'_>,
     ) -> Result<(), AgentError> {
-        while let Some(message) = messages.next_message()? {
+        while let Some(message) = all.next_message()? {
             for argument in message {
                 let argument = argument?;
                 if let (b"path", Some(path)) = (argument.name, argument.value.as_bytes()) {
@@ -31,20 +28,13 @@ impl Agent for Route {
 }
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let listen = vec![
-        std::env::args()
-            .nth(1)
-            .as_deref()
-            .unwrap_or("127.0.0.1:9001")
-            .parse()?,
-    ];
-    let server = Server::start(
-        ServerConfig {
-            listen,
-            ..Default::default()
-        },
-        |_core| Ok(Route),
-    )?;
+    let address = std::env::args().nth(1).ok_or("usage: route ADDRESS")?;
+    let listen = vec![address.parse()?];
+    let config = ServerConfig {
+        listen,
+        ..ServerConfig::default()
+    };
+    let server = Server::start(config, |_core| Ok(Route))?;
     println!("listening on {}", server.addresses()[0]);
     server.join()?;
     Ok(())
