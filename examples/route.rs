@@ -29,11 +29,7 @@ impl Agent for Route {
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let address = std::env::args().nth(1).ok_or("usage: route ADDRESS")?;
-    let listen = vec![address.parse()?];
-    let config = ServerConfig {
-        listen,
-        ..ServerConfig::default()
-    };
+    let config = ServerConfig::listening_on(address.parse()?);
     let server = Server::start(config, |_core| Ok(Route))?;
     println!("listening on {}", server.addresses()[0]);
     server.join()?;

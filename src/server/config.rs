@@ -59,6 +59,15 @@ impl Default for ServerConfig {
 }
 
 impl ServerConfig {
+    /// The defaults, but listening on `address`.
+    #[must_use]
+    pub fn listening_on(address: ListenAddress) -> Self {
+        Self {
+            listen: vec![address],
+            ..Self::default()
+        }
+    }
+
     /// Checks what the types leave open.
     ///
     /// # Errors
