@@ -10,8 +10,11 @@ use monoio::net::{TcpListener, UnixListener};
 use nix::errno::Errno;
 use socket2::SockRef;
 
-use super::worker::{Inbound, Worker};
+use super::worker::{Inbound, REST, Worker};
 use crate::agent::Agent;
+
+/// Connections taken before others have their turn.
+const ACCEPT_BATCH: usize = 32;
 
 /// How long to leave accept alone after an error such as too many open files.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -55,14 +58,25 @@ impl CoreListener {
 impl<A: Agent + 'static> Worker<A> {
     /// Accepts until cancelled.
     pub(super) async fn accept(self: Rc<Self>, listener: Rc<CoreListener>, cancel: CancelHandle) {
+        let mut accepted = 0_usize;
         loop {
             match listener.accept(cancel.clone()).await {
-                Ok(socket) => self.place(socket),
+                Ok(socket) => {
+                    self.place(socket);
+                    // On epoll a queue that is never empty is accepted from without a pause, and
+                    // nobody else runs.
+                    accepted += 1;
+                    if !self.is_io_uring && accepted.is_multiple_of(ACCEPT_BATCH) {
+                        monoio::time::sleep(REST).await;
+                    }
+                }
                 Err(_) if self.drain_by.get().is_some() => return,
                 // The cores share a Unix listener, and another one was told to drain first.
                 Err(error) if error.raw_os_error() == Some(Errno::EINVAL as i32) => return,
                 Err(error) => {
-                    log::warn!("accept failed, next try in {ACCEPT_PAUSE:?}: {error}");
+                    self.refusals.warn(format_args!(
+                        "accept failed, next try in {ACCEPT_PAUSE:?}: {error}"
+                    ));
                     monoio::time::sleep(ACCEPT_PAUSE).await;
                 }
             }

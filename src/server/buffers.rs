@@ -13,9 +13,9 @@ const SMALL_INPUT_LEN: usize = 16 * 1024;
 /// The usual output buffer: a burst of half a default frame, and one whole ACK beyond it.
 const SMALL_OUTPUT_LEN: usize = output_len(16_380);
 
-/// Free buffers kept of each kind; more than that many connections at work at once is rare, and
-/// the allocator serves it.
-const KEEP: usize = 1024;
+/// Bytes of free buffers kept of each kind and class, so that a peak is not held for ever. More
+/// connections at work at once are rare, and the allocator serves them.
+const KEEP_LEN: usize = 16 * 1024 * 1024;
 
 /// Room for a burst of ACKs that ends just below its bound, one more ACK, and a reply of the
 /// connection itself.
@@ -71,7 +71,7 @@ fn class(len: usize, small: usize, largest: usize) -> (usize, usize) {
 }
 
 fn keep(free: &mut Vec<Vec<u8>>, buffer: Vec<u8>) {
-    if free.len() < KEEP {
+    if free.len() * buffer.capacity() < KEEP_LEN {
         free.push(buffer);
     }
 }
@@ -100,5 +100,16 @@ mod tests {
         let again = buffers.take_input(300, 70_000);
         assert_eq!((again.as_ptr(), again.len()), (at, 0));
         assert_eq!(buffers.take_input(20_000, 70_000).capacity(), 70_000);
+    }
+
+    #[test]
+    fn a_peak_is_not_kept() {
+        const LARGE: usize = 1024 * 1024;
+        let buffers = Buffers::default();
+        let peak: Vec<_> = (0..100).map(|_| buffers.take_input(LARGE, LARGE)).collect();
+        for buffer in peak {
+            buffers.give_input(buffer);
+        }
+        assert_eq!(buffers.input.borrow()[1].len(), KEEP_LEN / LARGE);
     }
 }

@@ -11,6 +11,7 @@ use monoio::io::{AsyncWriteRent, OwnedWriteHalf};
 use monoio::net::UnixStream;
 use nix::sys::socket::{Shutdown, shutdown};
 
+use super::worker::now;
 use crate::connection::Connection;
 
 /// The sending side. TCP sockets are wrapped as Unix streams too: monoio's calls only use the file
@@ -143,27 +144,35 @@ impl Peer {
     }
 
     /// Writes `buffer[start..ends[0]]`, then what follows up to `ends[1]`, and gives the buffer
-    /// back. `by` is when it must be done.
+    /// back. `timeout` is how long the peer may take none of it, from `began`, which is now, or from
+    /// the last that it took.
     pub(super) async fn write(
         &self,
         lane: Lane,
         mut buffer: Vec<u8>,
         mut start: usize,
         ends: [usize; 2],
-        by: Duration,
+        mut began: Duration,
+        timeout: Duration,
     ) -> (bool, Vec<u8>) {
-        let mut sender = self.take_sender(lane).await;
-        self.write_by.set(Some(by));
+        let (mut sender, waited) = self.take_sender(lane).await;
+        if waited {
+            began = now();
+        }
         'ends: for end in ends {
             while start < end {
                 if self.ended.get() {
                     break 'ends;
                 }
+                self.write_by.set(Some(began.saturating_add(timeout)));
                 let (result, slice) = sender.write(buffer.slice(start..end)).await;
                 buffer = slice.into_inner();
                 match result {
                     Ok(written) if written > 0 => start += written,
                     _ => break 'ends,
+                }
+                if start < end {
+                    began = now();
                 }
             }
         }
@@ -172,7 +181,9 @@ impl Peer {
         (start >= ends[1], buffer)
     }
 
-    async fn take_sender(&self, lane: Lane) -> Sender {
+    /// The sender, and whether it had to be waited for.
+    async fn take_sender(&self, lane: Lane) -> (Sender, bool) {
+        let mut waited = false;
         self.waiting[lane as usize].set(true);
         loop {
             if self.next.get() != Some(lane.other())
@@ -180,8 +191,9 @@ impl Peer {
             {
                 self.waiting[lane as usize].set(false);
                 self.next.set(None);
-                return sender;
+                return (sender, waited);
             }
+            waited = true;
             self.sender_back[lane as usize].wait().await;
         }
     }

@@ -12,7 +12,7 @@ use nix::sys::socket::Shutdown;
 
 use super::buffers::output_len;
 use super::peer::{Lane, Peer};
-use super::worker::{LINGER, Worker, now};
+use super::worker::{LINGER, REST, Worker, now};
 use crate::agent::{Agent, Notified, Outcome, dispatch};
 use crate::connection::{CloseReason, Event, MAX_REPLY_LEN, State};
 use crate::spop::PREFIX_LEN;
@@ -24,13 +24,44 @@ const MAX_TURN_FRAMES: usize = 256;
 /// How often a turn looks at the clock, to end early when the agent is slow.
 const CLOCK_EVERY: usize = 16;
 
-/// How long a peer may keep the core by always having something to read. On epoll a read or write
-/// that need not wait does not let other tasks run; on a ring each one does.
-const SLICE: Duration = Duration::from_millis(10);
+/// How much of a core a peer takes by always having something to read. On epoll a read or write
+/// that need not wait lets no other task run; on a ring each one does.
+struct Share {
+    /// When it last waited, for whatever reason.
+    began: Duration,
+    /// Turns since then.
+    turns: usize,
+}
 
-/// The rest it takes then; monoio's timers know nothing shorter. Waking oneself would not do: such
-/// a task runs again first in monoio 0.2.4, and timers only while no task is ready.
-const REST: Duration = Duration::from_millis(1);
+impl Share {
+    /// A peer rests when the coarse clock has ticked.
+    const SLICE: Duration = Duration::from_millis(1);
+
+    /// Or after this many turns, divided by the core's peers, since all of them may do the same;
+    /// but not below a number that makes resting dear where most peers are idle.
+    const TURNS: usize = 64;
+    const MIN_TURNS: usize = 8;
+
+    const fn new(now: Duration) -> Self {
+        Self {
+            began: now,
+            turns: 0,
+        }
+    }
+
+    /// Lets the others run if it is their turn.
+    async fn give_way<A: Agent + 'static>(&mut self, worker: &Worker<A>) {
+        self.turns += 1;
+        if worker.is_io_uring {
+            return;
+        }
+        let turns = (Self::TURNS / worker.peer_count().max(1)).max(Self::MIN_TURNS);
+        if self.turns >= turns || now() >= self.began + Self::SLICE {
+            monoio::time::sleep(REST).await;
+            *self = Self::new(now());
+        }
+    }
+}
 
 /// What one turn over the input did.
 struct Turn {
@@ -55,7 +86,7 @@ pub(super) async fn pump<A: Agent + 'static>(
     let mut input = worker.buffers.take_input(0, worker.largest_input());
     // input[start..] is what was not handled yet: a part of a frame, between turns.
     let mut start = 0;
-    let mut slice_began = now();
+    let mut share = Share::new(now());
     'connection: loop {
         let wanted = peer.connection.borrow().min_input_len();
         input = make_room(worker, input, &mut start, wanted);
@@ -75,11 +106,10 @@ pub(super) async fn pump<A: Agent + 'static>(
         }
         let mut began = now();
         if waited {
-            slice_began = began;
-        } else if began >= slice_began + SLICE {
-            monoio::time::sleep(REST).await;
+            share = Share::new(began);
+        } else {
+            share.give_way(worker).await;
             began = now();
-            slice_began = began;
         }
         peer.active_at.set(began);
         loop {
@@ -94,9 +124,11 @@ pub(super) async fn pump<A: Agent + 'static>(
                     .borrow_mut()
                     .extend_from_slice(&output[..turn.filled]);
             } else if turn.filled > 0 {
-                let by = began.saturating_add(worker.config.write_timeout);
+                let timeout = worker.config.write_timeout;
                 let ends = [turn.first, turn.filled];
-                (written, output) = peer.write(Lane::Pump, output, 0, ends, by).await;
+                (written, output) = peer
+                    .write(Lane::Pump, output, 0, ends, began, timeout)
+                    .await;
             }
             worker.buffers.give_output(output);
             if !written || !goes_on {
@@ -110,6 +142,7 @@ pub(super) async fn pump<A: Agent + 'static>(
             } else if turn.exhausted {
                 break;
             }
+            share.give_way(worker).await;
             // What was waited for is not the agent's time.
             began = now();
         }
@@ -297,9 +330,11 @@ pub(super) async fn flush_late<A: Agent + 'static>(worker: Rc<Worker<A>>, peer: 
             let mut start = 0;
             while start < frames.len() {
                 let end = start + burst_len(&frames[start..], burst);
-                let by = now().saturating_add(worker.config.write_timeout);
+                let timeout = worker.config.write_timeout;
                 let ends = [end, end];
-                let (written, buffer) = peer.write(Lane::Flusher, frames, start, ends, by).await;
+                let (written, buffer) = peer
+                    .write(Lane::Flusher, frames, start, ends, now(), timeout)
+                    .await;
                 frames = buffer;
                 if !written {
                     peer.shutdown(Shutdown::Both);

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use nix::sys::socket::Shutdown;
 
+use super::peer::Peer;
 use super::worker::{LINGER, Worker, now};
 use crate::agent::Agent;
 use crate::connection::State;
@@ -60,6 +61,15 @@ pub(super) async fn drain<A: Agent + 'static>(worker: Weak<Worker<A>>) {
     }
 }
 
+/// A frame whose other fragments are still to come is waited for a while, not until the end.
+fn quiet_after(peer: &Peer) -> Duration {
+    if peer.connection.borrow().is_quiet() {
+        QUIET_AFTER
+    } else {
+        LINGER
+    }
+}
+
 impl<A: Agent + 'static> Worker<A> {
     /// Answers what tickets did not; whether there still are tickets.
     fn look_at_tickets(&self) -> bool {
@@ -91,9 +101,12 @@ impl<A: Agent + 'static> Worker<A> {
                 if now >= close_by {
                     peer.shutdown(Shutdown::Both);
                 }
+            } else if peer.is_writing() || !peer.late.borrow().is_empty() {
+                // Not idle: it has answers to take.
+                peer.active_at.set(now);
             } else if self.config.idle_timeout.is_some_and(|idle_timeout| {
                 now >= peer.active_at.get().saturating_add(idle_timeout)
-                    && peer.connection.borrow().is_quiet()
+                    && peer.connection.borrow().in_flight() == 0
             }) {
                 idle.push(Rc::clone(peer));
             }
@@ -116,10 +129,10 @@ impl<A: Agent + 'static> Worker<A> {
                     self.counters.busy_at_drain_end.add(1);
                 }
                 self.say_goodbye(&peer, Status::NORMAL);
-            } else if peer.connection.borrow().is_quiet()
+            } else if peer.connection.borrow().in_flight() == 0
                 && peer.late.borrow().is_empty()
                 && !peer.is_writing()
-                && now >= peer.active_at.get() + QUIET_AFTER
+                && now >= peer.active_at.get() + quiet_after(&peer)
             {
                 self.say_goodbye(&peer, Status::NORMAL);
             }

@@ -35,6 +35,11 @@ use crate::spop::{PREFIX_LEN, Status};
 /// How long a peer may take to close after the last frame.
 pub(super) const LINGER: Duration = Duration::from_secs(1);
 
+/// The rest of a task that never had to wait, for others to run; monoio's timers know nothing
+/// shorter. Waking oneself would not do: such a task runs again first in monoio 0.2.4, and timers
+/// only while no task is ready.
+pub(super) const REST: Duration = Duration::from_millis(1);
+
 /// What other threads tell a core.
 #[derive(Debug)]
 pub(super) enum Inbound {
@@ -71,7 +76,7 @@ pub(super) struct Parts<A> {
 /// One core.
 pub(super) struct Worker<A> {
     pub(super) index: usize,
-    is_io_uring: bool,
+    pub(super) is_io_uring: bool,
     pub(super) config: Arc<ServerConfig>,
     pub(super) agent: RefCell<A>,
     pub(super) context: Context,
@@ -324,6 +329,10 @@ impl<A: Agent + 'static> Worker<A> {
             let Some(id) = expired else { return };
             self.ack_late(peer, id, Err(Fault::Deadline));
         }
+    }
+
+    pub(super) fn peer_count(&self) -> usize {
+        self.peers.borrow().len()
     }
 
     pub(super) fn all_peers(&self) -> Vec<Rc<Peer>> {
