@@ -1,5 +1,6 @@
 //! Mistakes this server once made, each by the name of what was wrong.
 
+use std::io::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -9,7 +10,9 @@ use ringspoa::{Driver, ListenAddress};
 
 use crate::agent::{Scene, answer};
 use crate::on_both_drivers;
-use crate::support::{FakeHaproxy, PATIENCE, config, eventually, haproxy_disconnect, notify};
+use crate::support::{
+    FakeHaproxy, PATIENCE, config, eventually, frame, haproxy_disconnect, notify,
+};
 
 /// A ticket whose NOTIFY had failed shared its serial with the next one, and answered it.
 #[test]
@@ -306,5 +309,101 @@ fn a_unix_socket_serves_too() {
         drop(haproxy);
         scene.server.join();
         assert!(!path.exists());
+    });
+}
+
+/// A peer that began a fragmented message and stayed silent was never idle.
+#[test]
+fn half_a_message_does_not_keep_an_idle_peer() {
+    on_both_drivers(|driver| {
+        let mut config = config(driver);
+        config.idle_timeout = Some(Duration::from_millis(200));
+        let scene = Scene::with(config);
+        let mut haproxy = scene.server.introduce();
+        haproxy.send(&frame(3, 0, (1, 1), b"\x01m"));
+        haproxy.expect_disconnect(Status::TIMEOUT);
+        assert_eq!(scene.server.stop().timeouts, 1);
+    });
+}
+
+/// The same peer held a drain up to its deadline.
+#[test]
+fn half_a_message_does_not_hold_a_drain_up() {
+    on_both_drivers(|driver| {
+        let mut config = config(driver);
+        config.drain_timeout = Duration::from_secs(60);
+        let scene = Scene::with(config);
+        let mut haproxy = scene.server.introduce();
+        haproxy.send(&frame(3, 0, (1, 1), b"\x01m"));
+        scene.server.drain();
+        haproxy.expect_disconnect(Status::NORMAL);
+        scene.server.join();
+    });
+}
+
+/// A peer that took its answers slowly was told goodbye for being idle, with answers to come.
+#[test]
+fn a_peer_that_takes_its_answers_slowly_is_not_idle() {
+    on_both_drivers(|driver| {
+        const COUNT: u64 = 1500;
+        let mut config = config(driver);
+        config.idle_timeout = Some(Duration::from_millis(300));
+        let scene = Scene::with(config);
+        let mut haproxy = scene.server.introduce();
+        // More than the sockets of both sides hold.
+        let mut writer = haproxy.socket().try_clone().unwrap();
+        let all: Vec<u8> = (1..=COUNT)
+            .flat_map(|id| notify(id, 1, "big", 14_000))
+            .collect();
+        let sending = std::thread::spawn(move || writer.write_all(&all).unwrap());
+        std::thread::sleep(Duration::from_millis(1000));
+        for id in 1..=COUNT {
+            haproxy.expect_ack(id, 1);
+        }
+        sending.join().unwrap();
+        haproxy.expect_disconnect(Status::TIMEOUT);
+        scene.server.stop();
+    });
+}
+
+/// On epoll a queue of connections that never emptied kept the core from everyone else.
+#[test]
+fn a_flood_of_connections_leaves_room_for_others() {
+    on_both_drivers(|driver| {
+        let mut config = config(driver);
+        config.max_connections = 3;
+        let name = format!("ringspoa-flood-{}-{driver:?}", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        config.listen = vec![ListenAddress::Unix {
+            path: path.clone(),
+            mode: None,
+            user: None,
+            group: None,
+        }];
+        let scene = Scene::with(config);
+        let mut haproxy = scene.server.introduce();
+        let end = Arc::new(AtomicBool::new(false));
+        let flooding: Vec<_> = (0..3)
+            .map(|_| {
+                let (end, path) = (Arc::clone(&end), path.clone());
+                std::thread::spawn(move || {
+                    while !end.load(Ordering::Relaxed) {
+                        drop(std::os::unix::net::UnixStream::connect(&path));
+                    }
+                })
+            })
+            .collect();
+        let began = Instant::now();
+        for id in 1..=20 {
+            haproxy.ask(id, "now", 1);
+        }
+        let took = began.elapsed();
+        end.store(true, Ordering::Relaxed);
+        for thread in flooding {
+            thread.join().unwrap();
+        }
+        // One answer took many seconds.
+        assert!(took < Duration::from_secs(5), "20 answers in {took:?}");
+        scene.server.stop();
     });
 }
