@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use std::sync::mpsc;
 
 use clap::{Args, Parser, Subcommand};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use ringspoa::agents::remediation::RemediationAgent;
 use ringspoa::{Server, StartError, Stats, WorkerPanicked};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
@@ -181,6 +182,7 @@ fn run(
     table: ringspoa::agents::remediation::AddressTable,
     lists: &str,
 ) -> Result<(), Box<dyn std::error::Error>> {
+    raise_descriptor_limit();
     // Before anything listens, so that a signal never finds the default action.
     let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
     let drain_timeout = config.drain_timeout;
@@ -228,6 +230,17 @@ fn run(
                 };
             }
         }
+    }
+}
+
+/// A connection is a descriptor, and the usual soft limit of 1024 is there for programs that use
+/// `select`.
+fn raise_descriptor_limit() {
+    if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE)
+        && soft < hard
+        && let Err(error) = setrlimit(Resource::RLIMIT_NOFILE, hard, hard)
+    {
+        log::warn!("cannot raise the limit of open files from {soft} to {hard}: {error}");
     }
 }
 
