@@ -1,16 +1,19 @@
 //! The binary as an operator meets it: flags, messages, exit codes, signals, and which driver it
 //! ends up with.
 
+mod handshake;
+
 use std::fs;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, Read};
 use std::net::TcpStream;
 use std::path::PathBuf;
 use std::process::{Child, ChildStderr, Command, Output, Stdio};
 use std::time::Duration;
 
+use handshake::shake_hands;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use ringspoa::spop::{Frame, FrameType, HaproxyHello};
+use ringspoa::spop::{Frame, FrameType};
 
 const BINARY: &str = env!("CARGO_BIN_EXE_ringspoa");
 
@@ -76,17 +79,7 @@ impl Serving {
         socket
             .set_read_timeout(Some(Duration::from_secs(10)))
             .unwrap();
-        let mut buffer = [0; 256];
-        let hello = HaproxyHello {
-            supported_versions: b"2.0",
-            max_frame_size: 16_380,
-            capabilities: b"pipelining",
-            engine_id: None,
-            healthcheck: false,
-        };
-        let len = hello.encode(&mut buffer).unwrap();
-        socket.write_all(&buffer[..len]).unwrap();
-        assert_ne!(socket.read(&mut buffer).unwrap(), 0);
+        shake_hands(&mut socket);
         socket
     }
 

@@ -1,13 +1,15 @@
 //! The example of the README, as a process.
 
+mod handshake;
+
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use handshake::shake_hands;
 use ringspoa::spop::{
-    Action, Actions, Argument, Frame, FrameId, HaproxyHello, NotifyWriter, Scope, StreamId,
-    TypedData,
+    Action, Actions, Argument, Frame, FrameId, NotifyWriter, Scope, StreamId, TypedData,
 };
 
 struct Running(Child);
@@ -47,17 +49,8 @@ fn route_answers_with_the_backend() {
         .set_read_timeout(Some(Duration::from_secs(10)))
         .unwrap();
 
+    shake_hands(&mut socket);
     let mut buffer = [0; 1024];
-    let hello = HaproxyHello {
-        supported_versions: b"2.0",
-        max_frame_size: 16_380,
-        capabilities: b"pipelining",
-        engine_id: None,
-        healthcheck: false,
-    };
-    let len = hello.encode(&mut buffer).unwrap();
-    socket.write_all(&buffer[..len]).unwrap();
-    assert_ne!(socket.read(&mut buffer).unwrap(), 0);
     for (path, backend) in [("/api/users", "api"), ("/index.html", "www")] {
         let mut notify = NotifyWriter::begin(&mut buffer, 16_380, StreamId(1), FrameId(1)).unwrap();
         notify

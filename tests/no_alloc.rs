@@ -1,16 +1,17 @@
 //! The core loop of a worker, from the read that brings NOTIFYs to the write that takes their ACKs,
 //! allocates nothing once it is warm: not ours, not monoio's.
 
+mod handshake;
+
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use handshake::shake_hands;
 use ringspoa::agents::remediation::{RemediationAgent, embedded};
-use ringspoa::spop::{
-    Argument, Frame, FrameId, FrameType, HaproxyHello, NotifyWriter, StreamId, TypedData,
-};
+use ringspoa::spop::{Argument, Frame, FrameId, FrameType, NotifyWriter, StreamId, TypedData};
 use ringspoa::{Cores, Driver, ListenAddress, Server, ServerConfig};
 
 thread_local! {
@@ -115,18 +116,7 @@ fn allocations_over_100_000_frames(driver: Driver) -> u64 {
     })
     .unwrap();
     let mut socket = UnixStream::connect(&path).unwrap();
-    let mut hello = [0; 256];
-    let len = HaproxyHello {
-        supported_versions: b"2.0",
-        max_frame_size: 16_380,
-        capabilities: b"pipelining",
-        engine_id: None,
-        healthcheck: false,
-    }
-    .encode(&mut hello)
-    .unwrap();
-    socket.write_all(&hello[..len]).unwrap();
-    assert_ne!(socket.read(&mut hello).unwrap(), 0);
+    shake_hands(&mut socket);
     exchange(&mut socket, 2_000);
     let before = WORKER_ALLOCATIONS.load(Ordering::Relaxed);
     assert_ne!(before, 0, "the counter counts: making the agent allocates");

@@ -1,15 +1,18 @@
 //! How many system calls a frame costs, counted by strace: 16 connections, 32 NOTIFYs in flight on
 //! each.
 
+mod handshake;
+
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use handshake::shake_hands;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use ringspoa::spop::{Argument, Frame, FrameId, HaproxyHello, NotifyWriter, StreamId, TypedData};
+use ringspoa::spop::{Argument, Frame, FrameId, NotifyWriter, StreamId, TypedData};
 
 const CONNECTIONS: usize = 16;
 const IN_FLIGHT: usize = 32;
@@ -21,17 +24,7 @@ fn connect(path: &str) -> UnixStream {
     socket
         .set_read_timeout(Some(Duration::from_secs(20)))
         .unwrap();
-    let mut buffer = [0; 256];
-    let hello = HaproxyHello {
-        supported_versions: b"2.0",
-        max_frame_size: 16_380,
-        capabilities: b"pipelining",
-        engine_id: None,
-        healthcheck: false,
-    };
-    let len = hello.encode(&mut buffer).unwrap();
-    socket.write_all(&buffer[..len]).unwrap();
-    assert_ne!(socket.read(&mut buffer).unwrap(), 0);
+    shake_hands(&mut socket);
     socket
 }
 
