@@ -87,7 +87,7 @@ impl Reply<'_> {
     ///
     /// `Full` if it does not fit the frame; nothing of it is written. Unless
     /// [`clear`](Self::clear) is called, HAProxy gets the fallback instead of half an answer.
-    #[inline]
+    #[inline(always)]
     pub fn set_var<'x>(
         &mut self,
         variable: Variable<'_>,

@@ -356,25 +356,38 @@ impl Connection {
     /// protocol has for it, and [`State::Closing`].
     #[inline]
     pub fn handle_bytes<'a>(&'a mut self, input: &'a [u8]) -> (usize, Event<'a>) {
+        if let Some((used, id, messages)) = self.handle_whole_notify(input) {
+            return (used, Event::Notify(id, messages));
+        }
+        self.handle_other(input)
+    }
+
+    /// [`handle_bytes`](Self::handle_bytes) for all that a healthy connection under load has:
+    /// a NOTIFY that is there and in one piece. `None` is anything else, and takes nothing.
+    ///
+    /// A caller that tries this first keeps the result in registers: a third of the time from
+    /// NOTIFY to ACK went into writing and reading back an [`Event`].
+    #[inline(always)]
+    pub(crate) fn handle_whole_notify<'a>(
+        &self,
+        input: &'a [u8],
+    ) -> Option<(usize, NotifyId, Messages<'a>)> {
+        let ready = self.state == State::Running && matches!(self.reassembly, Reassembly::None);
+        let (frame, used) = Frame::split(input, self.max_frame_size).ok()??;
+        if ready && frame.frame_type == FrameType::Notify && frame.flags.is_fin() {
+            return Some((used, id_of(&frame), Messages::new(frame.payload)));
+        }
+        None
+    }
+
+    #[inline(never)]
+    fn handle_other<'a>(&'a mut self, input: &'a [u8]) -> (usize, Event<'a>) {
         if matches!(self.state, State::CheckAnswered | State::Closing(_)) {
             return (input.len(), Event::NeedMore);
         }
         match Frame::split(input, self.max_frame_size) {
             Ok(None) => (0, Event::NeedMore),
-            Ok(Some((frame, used))) => {
-                // The one case of a healthy connection under load, kept free of the others.
-                if frame.frame_type == FrameType::Notify
-                    && frame.flags.is_fin()
-                    && self.state == State::Running
-                    && matches!(self.reassembly, Reassembly::None)
-                {
-                    return (
-                        used,
-                        Event::Notify(id_of(&frame), Messages::new(frame.payload)),
-                    );
-                }
-                (used, self.handle_frame(frame))
-            }
+            Ok(Some((frame, used))) => (used, self.handle_frame(frame)),
             Err(error) => {
                 self.close(CloseReason::Refused(error));
                 (input.len(), Event::Handled)

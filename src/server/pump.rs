@@ -249,53 +249,64 @@ fn turn<A: Agent + 'static>(
         first: 0,
         exhausted: false,
     };
-    for frames in 1.. {
+    'frames: for frames in 1.. {
         if connection.is_full() {
             break;
         }
-        let mut notified = Notified {
-            id: Default::default(),
-            max_ack_size: connection.max_ack_size(),
-            connection: key,
-            serial: worker.next_serial(),
-        };
-        let (used, event) = connection.handle_bytes(&input[turn.used..]);
-        turn.used += used;
         let before = turn.filled;
-        match event {
-            Event::NeedMore => {
-                turn.exhausted = true;
-                break;
-            }
-            Event::Handled => {
-                turn.filled += connection.poll_reply(&mut output[turn.filled..]);
-                // The HELLO changed what fits, the DISCONNECT ends it all.
-                if !running || connection.state() != State::Running {
-                    break;
+        let max_ack_size = connection.max_ack_size();
+        'frame: {
+            let rest = &input[turn.used..];
+            let (id, messages) = match connection.handle_whole_notify(rest) {
+                Some((used, id, messages)) => {
+                    turn.used += used;
+                    (id, messages)
                 }
-            }
-            Event::Notify(id, messages) => {
-                notified.id = id;
-                worker.counters.notifies.add(1);
-                let room = &mut output[turn.filled..];
-                match dispatch(&mut *agent, &worker.context, notified, messages, room) {
-                    Outcome::Acked(len) => {
-                        turn.filled += len;
-                        worker.counters.acks.add(1);
+                None => {
+                    let (used, event) = connection.handle_bytes(rest);
+                    turn.used += used;
+                    match event {
+                        Event::Notify(id, messages) => (id, messages),
+                        Event::NeedMore => {
+                            turn.exhausted = true;
+                            break 'frames;
+                        }
+                        Event::Handled => {
+                            turn.filled += connection.poll_reply(&mut output[turn.filled..]);
+                            // The HELLO changed what fits, the DISCONNECT ends it all.
+                            if !running || connection.state() != State::Running {
+                                break 'frames;
+                            }
+                            break 'frame;
+                        }
                     }
-                    Outcome::Fallback(len, fault) => {
-                        turn.filled += len;
-                        worker.counters.acks.add(1);
-                        worker.counters.fault(fault);
-                    }
-                    Outcome::Deferred(deadline) => {
-                        worker.defer(peer, &mut connection, notified, deadline);
-                    }
-                    Outcome::Invalid(error) => {
-                        connection.refuse(error);
-                        turn.filled += connection.poll_reply(&mut output[turn.filled..]);
-                        break;
-                    }
+                }
+            };
+            let notified = Notified {
+                id,
+                max_ack_size,
+                connection: key,
+                serial: worker.next_serial(),
+            };
+            worker.counters.notifies.add(1);
+            let room = &mut output[turn.filled..];
+            match dispatch(&mut *agent, &worker.context, notified, messages, room) {
+                Outcome::Acked(len) => {
+                    turn.filled += len;
+                    worker.counters.acks.add(1);
+                }
+                Outcome::Fallback(len, fault) => {
+                    turn.filled += len;
+                    worker.counters.acks.add(1);
+                    worker.counters.fault(fault);
+                }
+                Outcome::Deferred(deadline) => {
+                    worker.defer(peer, &mut connection, notified, deadline);
+                }
+                Outcome::Invalid(error) => {
+                    connection.refuse(error);
+                    turn.filled += connection.poll_reply(&mut output[turn.filled..]);
+                    break 'frames;
                 }
             }
         }

@@ -250,7 +250,7 @@ impl Action<'_> {
         Ok(writer.position())
     }
 
-    #[inline]
+    #[inline(always)]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         match *self {
             Self::SetVar { scope, name, value } => {
@@ -376,7 +376,7 @@ impl<'b> AckWriter<'b> {
     ///
     /// `Full` if it does not fit: nothing is written then, and [`overflowed`](Self::overflowed)
     /// says so from then on.
-    #[inline]
+    #[inline(always)]
     pub fn set_var<'x>(
         &mut self,
         variable: Variable<'_>,
@@ -395,13 +395,13 @@ impl<'b> AckWriter<'b> {
     /// # Errors
     ///
     /// As [`set_var`](Self::set_var).
-    #[inline]
+    #[inline(always)]
     pub fn unset_var(&mut self, variable: Variable<'_>) -> Result<(), EncodeError> {
         let (scope, name) = (variable.scope, variable.name.as_bytes());
         self.append(Action::UnsetVar { scope, name })
     }
 
-    #[inline]
+    #[inline(always)]
     fn append(&mut self, action: Action<'_>) -> Result<(), EncodeError> {
         let writer = &mut self.frame.writer;
         let start = writer.position();

@@ -163,7 +163,7 @@ impl<'a> Frame<'a> {
     ///
     /// `FrameTooLarge`, `FrameTooShort`; `Truncated` or `VarintOverflow` if the ids are not
     /// inside the frame.
-    #[inline]
+    #[inline(always)]
     pub fn split(
         input: &'a [u8],
         max_frame_size: u32,

@@ -27,30 +27,28 @@ pub fn decode_varint(input: &[u8]) -> Result<(u64, usize), DecodeError> {
     }
 }
 
+/// Forms of up to this many bytes cannot overflow: eight bits at a shift of at most 53.
+const UNCHECKED: usize = 9;
+
 fn decode_long(first: u64, rest: &[u8]) -> Result<(u64, usize), DecodeError> {
-    let mut value = first;
-    let mut shift = 4;
-    for (index, &byte) in rest.iter().enumerate() {
-        // The whole byte is added, its continuation bit too: that is what makes the coding
-        // bijective. It also means the top can carry out of 64 bits, which is checked, since
-        // HAProxy's own decoder wraps there.
-        let byte64 = u64::from(byte);
-        let part = byte64
-            .checked_shl(shift)
-            .ok_or(DecodeError::VarintOverflow)?;
-        if part >> shift != byte64 {
-            return Err(DecodeError::VarintOverflow);
-        }
-        value = value.checked_add(part).ok_or(DecodeError::VarintOverflow)?;
+    // The whole byte is added, its continuation bit too: that is what makes the coding bijective.
+    let (mut value, mut shift) = (first, 4);
+    for (index, &byte) in rest.iter().take(UNCHECKED - 1).enumerate() {
+        value += u64::from(byte) << shift;
         if byte < 0x80 {
             return Ok((value, index + 2));
         }
-        if index + 2 >= MAX_VARINT_LEN {
-            return Err(DecodeError::VarintOverflow);
-        }
         shift += 7;
     }
-    Err(DecodeError::Truncated)
+    // The last byte's bits can carry out of 64, which is checked, since HAProxy's own decoder wraps
+    // there.
+    let &last = rest.get(UNCHECKED - 1).ok_or(DecodeError::Truncated)?;
+    let part = u64::from(last) << shift;
+    if last >= 0x80 || part >> shift != u64::from(last) {
+        return Err(DecodeError::VarintOverflow);
+    }
+    let value = value.checked_add(part).ok_or(DecodeError::VarintOverflow)?;
+    Ok((value, MAX_VARINT_LEN))
 }
 
 /// Encodes `value` at the front of `out`, returning the bytes used.
@@ -73,15 +71,25 @@ pub fn encode_varint(value: u64, out: &mut [u8]) -> Result<usize, EncodeError> {
 }
 
 fn encode_long(value: u64, out: &mut [u8]) -> Result<usize, EncodeError> {
-    let len = varint_len(value);
-    let out = out.get_mut(..len).ok_or(EncodeError::Full)?;
-    out[0] = low_byte(value) | 0xf0;
+    // Where there is room for the longest form the length need not be known first.
+    let out = if out.len() >= MAX_VARINT_LEN {
+        &mut out[..MAX_VARINT_LEN]
+    } else {
+        out.get_mut(..varint_len(value)).ok_or(EncodeError::Full)?
+    };
+    let (first, others) = out.split_first_mut().ok_or(EncodeError::Full)?;
+    *first = low_byte(value) | 0xf0;
     let mut rest = (value - ONE_BYTE) >> 4;
-    for slot in &mut out[1..len - 1] {
+    let mut len = 2;
+    for slot in others {
+        if rest < 0x80 {
+            *slot = low_byte(rest);
+            break;
+        }
         *slot = low_byte(rest) | 0x80;
         rest = (rest - 0x80) >> 7;
+        len += 1;
     }
-    out[len - 1] = low_byte(rest);
     Ok(len)
 }
 

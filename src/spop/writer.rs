@@ -27,14 +27,14 @@ impl<'b> Writer<'b> {
         self.position = position;
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn byte(&mut self, byte: u8) -> Result<(), EncodeError> {
         *self.out.get_mut(self.position).ok_or(EncodeError::Full)? = byte;
         self.position += 1;
         Ok(())
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn bytes(&mut self, bytes: &[u8]) -> Result<(), EncodeError> {
         // `position` never exceeds the buffer, so neither subtraction nor slice can fail.
         let room = self.out.get_mut(self.position..).ok_or(EncodeError::Full)?;
@@ -45,7 +45,7 @@ impl<'b> Writer<'b> {
         Ok(())
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn varint(&mut self, value: u64) -> Result<(), EncodeError> {
         let room = self.out.get_mut(self.position..).ok_or(EncodeError::Full)?;
         self.position += encode_varint(value, room)?;
@@ -53,14 +53,14 @@ impl<'b> Writer<'b> {
     }
 
     /// A varint length and the bytes.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn string(&mut self, bytes: &[u8]) -> Result<(), EncodeError> {
         self.varint(bytes.len() as u64)?;
         self.bytes(bytes)
     }
 
     /// Overwrites bytes already written, such as a length known only at the end.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn patch(&mut self, position: usize, bytes: &[u8]) {
         self.out[position..position + bytes.len()].copy_from_slice(bytes);
     }
