@@ -38,6 +38,7 @@ pub(crate) struct Settings {
     pub(crate) write_timeout_ms: Option<u64>,
     pub(crate) agent_deadline_ms: Option<u64>,
     pub(crate) drain_timeout_ms: Option<u64>,
+    pub(crate) busy_poll_us: Option<u64>,
     pub(crate) never_empty_acks: Option<bool>,
     pub(crate) fallback: Option<Vec<FallbackVariable>>,
 }
@@ -139,7 +140,7 @@ impl Settings {
         }
         merge!(listen cores driver ban_list max_frame_size max_reassembly_len max_connections
             max_in_flight hello_timeout_ms idle_timeout_ms write_timeout_ms agent_deadline_ms
-            drain_timeout_ms never_empty_acks fallback)
+            drain_timeout_ms busy_poll_us never_empty_acks fallback)
     }
 
     /// The server's settings, with its defaults where nothing was said.
@@ -181,6 +182,10 @@ impl Settings {
         set(
             &mut config.drain_timeout,
             self.drain_timeout_ms.map(Duration::from_millis),
+        );
+        set(
+            &mut config.busy_poll,
+            self.busy_poll_us.map(Duration::from_micros),
         );
         set(&mut config.never_empty_acks, self.never_empty_acks);
         // 0 is how a file says "never".
@@ -279,6 +284,7 @@ mod tests {
             write-timeout-ms = 14
             agent-deadline-ms = 15
             drain-timeout-ms = 16
+            busy-poll-us = 17
             never-empty-acks = true
             fallback = [
                 { scope = "txn", name = "remediation", value = "allow" },
@@ -301,6 +307,7 @@ mod tests {
         assert_eq!(config.limits.hello_timeout, Duration::from_millis(12));
         assert_eq!(config.idle_timeout, Some(Duration::from_millis(13)));
         assert_eq!(config.drain_timeout, Duration::from_millis(16));
+        assert_eq!(config.busy_poll, Duration::from_micros(17));
         assert!(config.never_empty_acks);
     }
 

@@ -58,15 +58,19 @@ fn read_acks(socket: &mut UnixStream, buffer: &mut [u8]) {
     }
 }
 
-#[test]
-fn fewer_than_a_tenth_of_a_system_call_a_frame() {
-    let base = std::env::temp_dir().join(format!("ringspoa-syscalls-{}", std::process::id()));
+/// Starts a server under strace, lets `drive` have its socket, ends it, and returns how many system
+/// calls there were, with the report.
+fn count_calls(name: &str, flags: &[&str], drive: impl FnOnce(&str)) -> (usize, String) {
+    let name = format!("ringspoa-syscalls-{name}-{}", std::process::id());
+    let base = std::env::temp_dir().join(name);
     let (socket, counts) = (base.with_extension("sock"), base.with_extension("strace"));
     let mut strace = Command::new("strace")
         .args(["-f", "-c", "-U", "name,calls", "-o"])
         .arg(&counts)
         .arg(env!("CARGO_BIN_EXE_ringspoa"))
-        .args(["serve", "--cores", "0", "--driver", "io_uring", "--listen"])
+        .args(["serve", "--cores", "0", "--driver", "io_uring"])
+        .args(flags)
+        .arg("--listen")
         .arg(format!("unix:{}", socket.display()))
         .stderr(Stdio::piped())
         .spawn()
@@ -75,20 +79,7 @@ fn fewer_than_a_tenth_of_a_system_call_a_frame() {
     let mut log = BufReader::new(strace.stderr.take().unwrap());
     log.read_line(&mut line).unwrap();
     assert!(line.contains("listening"), "{line}");
-
-    let mut sockets: Vec<_> = (0..CONNECTIONS)
-        .map(|_| connect(socket.to_str().unwrap()))
-        .collect();
-    let (burst, mut buffer) = (burst(), vec![0; 64 * 1024]);
-    for _ in 0..ROUNDS {
-        for socket in &mut sockets {
-            socket.write_all(&burst).unwrap();
-        }
-        for socket in &mut sockets {
-            read_acks(socket, &mut buffer);
-        }
-    }
-    drop(sockets);
+    drive(socket.to_str().unwrap());
     // The server is strace's only child; strace ends with it.
     let children = format!("/proc/{0}/task/{0}/children", strace.id());
     let server = fs::read_to_string(children)
@@ -106,7 +97,24 @@ fn fewer_than_a_tenth_of_a_system_call_a_frame() {
         let (name, calls) = line.trim().split_once(char::is_whitespace)?;
         (name == "total").then(|| calls.trim().parse::<usize>().unwrap())
     });
-    let (total, frames) = (total.expect("a total"), CONNECTIONS * IN_FLIGHT * ROUNDS);
+    (total.expect("a total"), report)
+}
+
+#[test]
+fn fewer_than_a_tenth_of_a_system_call_a_frame() {
+    let (total, report) = count_calls("frames", &[], |socket| {
+        let mut sockets: Vec<_> = (0..CONNECTIONS).map(|_| connect(socket)).collect();
+        let (burst, mut buffer) = (burst(), vec![0; 64 * 1024]);
+        for _ in 0..ROUNDS {
+            for socket in &mut sockets {
+                socket.write_all(&burst).unwrap();
+            }
+            for socket in &mut sockets {
+                read_acks(socket, &mut buffer);
+            }
+        }
+    });
+    let frames = CONNECTIONS * IN_FLIGHT * ROUNDS;
     println!("{total} system calls, {frames} frames\n{report}");
     assert!(
         total > ROUNDS / 4,
@@ -115,5 +123,24 @@ fn fewer_than_a_tenth_of_a_system_call_a_frame() {
     assert!(
         total * 10 < frames,
         "{total} system calls for {frames} frames:\n{report}"
+    );
+}
+
+/// Each look at the ring is a system call, so their number tells whether the core went to sleep.
+#[test]
+fn a_core_that_polls_sleeps_once_nothing_comes() {
+    const QUIET: Duration = Duration::from_millis(500);
+    let ask_and_wait = |socket: &str| {
+        let mut socket = connect(socket);
+        socket.write_all(&burst()).unwrap();
+        read_acks(&mut socket, &mut vec![0; 64 * 1024]);
+        std::thread::sleep(QUIET);
+    };
+    let (short, report) = count_calls("short", &["--busy-poll-us", "5000"], ask_and_wait);
+    let (long, _) = count_calls("long", &["--busy-poll-us", "10000000"], ask_and_wait);
+    println!("{short} system calls with 5 ms, {long} with 10 s");
+    assert!(
+        long > 3 * short,
+        "{short} system calls with 5 ms, {long} with 10 s:\n{report}"
     );
 }

@@ -15,6 +15,7 @@
 
 mod accept;
 mod buffers;
+mod busy_poll;
 mod config;
 mod driver;
 mod listen;

@@ -112,6 +112,9 @@ pub(super) async fn pump<A: Agent + 'static>(
             began = now();
         }
         peer.active_at.set(began);
+        if let Some(busy_poll) = &worker.busy_poll {
+            busy_poll.note();
+        }
         loop {
             let (turn, mut output) = turn(worker, key, peer, &input[start..], began);
             start += turn.used;

@@ -20,6 +20,7 @@ use socket2::SockRef;
 
 use super::accept::CoreListener;
 use super::buffers::{Buffers, output_len};
+use super::busy_poll::BusyPoll;
 use super::config::ServerConfig;
 use super::peer::Peer;
 use super::placement::Placement;
@@ -95,6 +96,8 @@ pub(super) struct Worker<A> {
     /// Tasks that hold a socket and are not waited for by `peers`: the core ends after them, for
     /// what is in flight when a monoio runtime is dropped is never freed.
     tasks: Cell<usize>,
+    /// What keeps the core awake, if the settings ask for it.
+    pub(super) busy_poll: Option<Rc<BusyPoll>>,
     /// When a drain must be over.
     pub(super) drain_by: Cell<Option<Duration>>,
 }
@@ -122,6 +125,7 @@ impl<A: Agent + 'static> Worker<A> {
             config.never_empty_acks,
             Arc::new(Inbox(inboxes[index].clone())),
         );
+        let busy_poll = (!config.busy_poll.is_zero()).then(Rc::default);
         Rc::new(Self {
             index,
             is_io_uring,
@@ -137,6 +141,7 @@ impl<A: Agent + 'static> Worker<A> {
             serial: Cell::new(0),
             watches_tickets: Cell::new(false),
             tasks: Cell::new(0),
+            busy_poll,
             drain_by: Cell::new(None),
         })
     }
@@ -154,6 +159,10 @@ impl<A: Agent + 'static> Worker<A> {
             self.spawn_counted(task);
         }
         spawn(sweep(Rc::downgrade(&self)));
+        if let Some(busy_poll) = &self.busy_poll {
+            let limit = self.config.busy_poll;
+            self.spawn_counted(Rc::clone(busy_poll).run(limit, self.is_io_uring));
+        }
         while let Some(message) = inbox.next().await {
             match message {
                 Inbound::Connection(socket) => self.adopt(socket),
@@ -163,6 +172,9 @@ impl<A: Agent + 'static> Worker<A> {
                         let drain_by = now().saturating_add(self.config.drain_timeout);
                         self.drain_by.set(Some(drain_by));
                         spawn(drain(Rc::downgrade(&self)));
+                    }
+                    if let Some(busy_poll) = &self.busy_poll {
+                        busy_poll.end();
                     }
                     // Nobody may connect to a listener that nobody will accept from.
                     for listener in &listeners {

@@ -4,6 +4,7 @@
 //! `regressions.rs` has the mistakes of this server that the cases did not think of.
 
 mod agent;
+mod busy_poll;
 mod check;
 mod connection;
 mod framing;
