@@ -84,6 +84,13 @@ class Process:
                     fail(f"{self.name} does not listen on {address} ({error}):\n{self.output()}")
             time.sleep(0.02)
 
+    def kill(self):
+        """Ends it without asking."""
+        if self.child.poll() is None:
+            self.child.kill()
+            self.child.wait()
+        self.stop()
+
     def stop(self):
         if self in _running:
             _running.remove(self)
@@ -194,14 +201,15 @@ def busy_ns():
 class Quietness:
     """How much of the measured CPUs others used, and how many runs had to be repeated for it."""
 
-    def __init__(self):
-        self.runs = self.repeated = self.spoilt = 0
+    def __init__(self, max_repeats=MAX_REPEATS):
+        self.max_repeats = max_repeats
+        self.runs = self.repeats = self.spoilt = 0
 
     def measure(self, cpus, attempt):
         """Calls `attempt`, again while the machine is not quiet. It returns its result and the
         nanoseconds our own processes ran on each of `cpus`; the result gets `foreign_cpu`."""
         self.runs += 1
-        for repeat in range(MAX_REPEATS + 1):
+        for repeat in range(self.max_repeats + 1):
             busy, began = busy_ns(), time.monotonic_ns()
             result, own = attempt()
             took, after = time.monotonic_ns() - began, busy_ns()
@@ -210,15 +218,15 @@ class Quietness:
             result["repeats"] = repeat
             if max(foreign.values(), default=0) <= FOREIGN_LIMIT:
                 return result
-            if repeat < MAX_REPEATS:
-                self.repeated += 1
+            if repeat < self.max_repeats:
+                self.repeats += 1
         self.spoilt += 1
         return result
 
     def text(self):
-        return (f"{self.runs} runs, of which {self.repeated} were repeated because others used more "
-                f"than {FOREIGN_LIMIT:.0%} of a measured CPU; {self.spoilt} were still disturbed "
-                f"after {MAX_REPEATS} repeats and are in the figures.")
+        return (f"{self.runs} runs and {self.repeats} repeats, made because others used more than "
+                f"{FOREIGN_LIMIT:.0%} of a measured CPU; {self.spoilt} runs were disturbed to the "
+                f"last (at most {self.max_repeats} repeats each) and are in the figures.")
 
 
 def usable_cpus():
