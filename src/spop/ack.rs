@@ -31,14 +31,14 @@ pub enum Scope {
 }
 
 impl Scope {
-    const fn from_code(code: u8) -> Result<Self, DecodeError> {
-        Ok(match code {
+    const fn from_code(code: u8) -> Option<Self> {
+        Some(match code {
             0 => Self::Process,
             1 => Self::Session,
             2 => Self::Transaction,
             3 => Self::Request,
             4 => Self::Response,
-            other => return Err(DecodeError::UnknownScope(other)),
+            _ => return None,
         })
     }
 
@@ -281,27 +281,32 @@ impl<'a> Actions<'a> {
             reader: Reader::new(payload),
         }
     }
+}
 
-    fn read(&mut self) -> Result<Action<'a>, DecodeError> {
-        let (code, count) = (self.reader.byte()?, self.reader.byte()?);
+impl<'a> Action<'a> {
+    fn read(reader: &mut Reader<'a>) -> Option<Self> {
+        let (code, count) = (reader.byte()?, reader.byte()?);
         let expected = match code {
             SET_VAR => SET_VAR_ARGUMENTS,
             UNSET_VAR => UNSET_VAR_ARGUMENTS,
-            other => return Err(DecodeError::UnknownAction(other)),
+            other => return reader.fail(DecodeError::UnknownAction(other)),
         };
         if count != expected {
-            return Err(DecodeError::WrongActionArguments(count));
+            return reader.fail(DecodeError::WrongActionArguments(count));
         }
-        let scope = Scope::from_code(self.reader.byte()?)?;
-        let name = self.reader.string()?;
-        Ok(if code == SET_VAR {
-            Action::SetVar {
+        let scope = reader.byte()?;
+        let Some(scope) = Scope::from_code(scope) else {
+            return reader.fail(DecodeError::UnknownScope(scope));
+        };
+        let name = reader.string()?;
+        Some(if code == SET_VAR {
+            Self::SetVar {
                 scope,
                 name,
-                value: TypedData::read(&mut self.reader)?,
+                value: TypedData::read(reader)?,
             }
         } else {
-            Action::UnsetVar { scope, name }
+            Self::UnsetVar { scope, name }
         })
     }
 }
@@ -313,7 +318,7 @@ impl<'a> Iterator for Actions<'a> {
         if self.reader.is_empty() {
             return None;
         }
-        let action = self.read();
+        let action = self.reader.decode(Action::read);
         if action.is_err() {
             self.reader.poison();
         }

@@ -63,8 +63,8 @@ impl<'a> TypedData<'a> {
     /// `Truncated`, `VarintOverflow`, `UnknownDataType` or `IntegerOutOfRange`.
     pub fn decode(input: &'a [u8]) -> Result<(Self, usize), DecodeError> {
         let mut reader = Reader::new(input);
-        let data = Self::read(&mut reader)?;
-        Ok((data, input.len() - reader.len()))
+        let data = reader.decode(Self::read)?;
+        Ok((data, input.len() - reader.rest().len()))
     }
 
     /// Encodes the value at the front of `out`, returning the bytes used.
@@ -79,27 +79,28 @@ impl<'a> TypedData<'a> {
     }
 
     #[inline(always)]
-    pub(crate) fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
+    pub(crate) fn read(reader: &mut Reader<'a>) -> Option<Self> {
         let tag = reader.byte()?;
-        Ok(match tag & 0x0f {
+        Some(match tag & 0x0f {
             NULL => Self::Null,
             BOOL => Self::Bool(tag & 0xf0 == TRUE),
             // Negative numbers are sign-extended to 64 bits before they are encoded, also in the
             // 32-bit types.
-            INT32 => Self::Int32(
-                i32::try_from(reader.varint()?.cast_signed())
-                    .map_err(|_| DecodeError::IntegerOutOfRange)?,
-            ),
-            UINT32 => Self::Uint32(
-                u32::try_from(reader.varint()?).map_err(|_| DecodeError::IntegerOutOfRange)?,
-            ),
+            INT32 => match i32::try_from(reader.varint()?.cast_signed()) {
+                Ok(value) => Self::Int32(value),
+                Err(_) => return reader.fail(DecodeError::IntegerOutOfRange),
+            },
+            UINT32 => match u32::try_from(reader.varint()?) {
+                Ok(value) => Self::Uint32(value),
+                Err(_) => return reader.fail(DecodeError::IntegerOutOfRange),
+            },
             INT64 => Self::Int64(reader.varint()?.cast_signed()),
             UINT64 => Self::Uint64(reader.varint()?),
             IPV4 => Self::Ipv4(Ipv4Addr::from(reader.array::<4>()?)),
             IPV6 => Self::Ipv6(Ipv6Addr::from(reader.array::<16>()?)),
             STRING => Self::String(reader.string()?),
             BINARY => Self::Binary(reader.string()?),
-            unknown => return Err(DecodeError::UnknownDataType(unknown)),
+            unknown => return reader.fail(DecodeError::UnknownDataType(unknown)),
         })
     }
 

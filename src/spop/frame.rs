@@ -184,15 +184,19 @@ impl<'a> Frame<'a> {
         let Some(body) = rest.get(..frame_len as usize) else {
             return Ok(None);
         };
-        let mut reader = Reader::new(body);
-        let frame = Self {
+        let frame = Reader::new(body).decode(Self::read)?;
+        Ok(Some((frame, PREFIX_LEN + body.len())))
+    }
+
+    #[inline(always)]
+    fn read(reader: &mut Reader<'a>) -> Option<Self> {
+        Some(Self {
             frame_type: FrameType::from_code(reader.byte()?),
             flags: Flags(u32::from_be_bytes(reader.array()?)),
             stream_id: StreamId(reader.varint()?),
             frame_id: FrameId(reader.varint()?),
             payload: reader.rest(),
-        };
-        Ok(Some((frame, PREFIX_LEN + body.len())))
+        })
     }
 
     /// Writes the frame at the front of `out`, returning the bytes used, prefix included. For

@@ -30,11 +30,13 @@ impl<'a> Pairs<'a> {
         if self.0.is_empty() {
             return Ok(None);
         }
-        let key = self.0.string()?;
-        if key.is_empty() {
-            return Err(DecodeError::EmptyKey);
-        }
-        Ok(Some((key, TypedData::read(&mut self.0)?)))
+        self.0.decode(|reader| {
+            let key = reader.string()?;
+            if key.is_empty() {
+                return reader.fail(DecodeError::EmptyKey);
+            }
+            Some(Some((key, TypedData::read(reader)?)))
+        })
     }
 }
 

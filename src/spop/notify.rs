@@ -26,7 +26,7 @@ use super::reader::Reader;
 /// ```
 #[derive(Clone, Debug)]
 pub struct Messages<'a> {
-    reader: Reader<'a>,
+    rest: &'a [u8],
     /// Arguments of the last message that were not read yet.
     unread: u8,
 }
@@ -41,7 +41,7 @@ impl<'a> Messages<'a> {
     #[must_use]
     pub const fn new(payload: &'a [u8]) -> Self {
         Self {
-            reader: Reader::new(payload),
+            rest: payload,
             unread: 0,
         }
     }
@@ -57,13 +57,13 @@ impl<'a> Messages<'a> {
         if self.unread > 0 {
             self.skip_unread()?;
         }
-        if self.reader.is_empty() {
+        if self.rest.is_empty() {
             return Ok(None);
         }
-        let mut reader = self.reader.clone();
-        let name = reader.string()?;
-        self.unread = reader.byte()?;
-        self.reader = reader;
+        let mut reader = Reader::new(self.rest);
+        let (name, count) = reader.decode(read_header)?;
+        self.unread = count;
+        self.rest = reader.rest();
         Ok(Some(Message {
             name,
             messages: self,
@@ -78,7 +78,7 @@ impl<'a> Messages<'a> {
     /// The first error met, also if it was reported before.
     #[inline]
     pub fn finish(&mut self) -> Result<(), DecodeError> {
-        if self.unread == 0 && self.reader.is_empty() {
+        if self.unread == 0 && self.rest.is_empty() {
             return Ok(());
         }
         self.skip_all()
@@ -101,12 +101,18 @@ impl<'a> Messages<'a> {
         if self.unread == 0 {
             return Ok(None);
         }
-        let mut reader = self.reader.clone();
-        let argument = Argument::read(&mut reader)?;
-        self.reader = reader;
+        let mut reader = Reader::new(self.rest);
+        let argument = reader.decode(Argument::read)?;
+        self.rest = reader.rest();
         self.unread -= 1;
         Ok(Some(argument))
     }
+}
+
+/// The name of a message and how many arguments it has.
+#[inline(always)]
+fn read_header<'a>(reader: &mut Reader<'a>) -> Option<(&'a [u8], u8)> {
+    Some((reader.string()?, reader.byte()?))
 }
 
 /// One message: its name, and its arguments in order (spec 3.2.6).
@@ -179,8 +185,8 @@ impl<'a> Argument<'a> {
     }
 
     #[inline(always)]
-    fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
-        Ok(Self {
+    fn read(reader: &mut Reader<'a>) -> Option<Self> {
+        Some(Self {
             name: reader.string()?,
             value: TypedData::read(reader)?,
         })
@@ -318,7 +324,7 @@ mod tests {
             let mut ends = vec![0];
             while messages.next_message().unwrap().is_some() {
                 messages.skip_unread().unwrap();
-                ends.push(whole.len() - messages.reader.len());
+                ends.push(whole.len() - messages.rest.len());
             }
             ends
         };
