@@ -1,0 +1,129 @@
+//! The commands, a file each: its flags, and what it does with them.
+
+use std::fmt::Display;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use ringspoa_loadgen::SavedRun;
+use signal_hook::consts::{SIGINT, SIGTERM};
+
+mod load;
+pub(crate) mod run;
+
+/// How a command that did its work ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Exit {
+    /// All went well.
+    Success,
+    /// The run was made, and errors or violations were counted.
+    CountedErrors,
+}
+
+impl Exit {
+    pub(crate) const fn of_errors(errors: u64) -> Self {
+        if errors > 0 {
+            Self::CountedErrors
+        } else {
+            Self::Success
+        }
+    }
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        match exit {
+            Exit::Success => Self::SUCCESS,
+            Exit::CountedErrors => Self::from(3),
+        }
+    }
+}
+
+/// Why a command did not do its work.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    pub(crate) code: u8,
+    pub(crate) text: String,
+}
+
+impl Failure {
+    /// The run could not be made, or its results not be written.
+    pub(crate) fn failed(text: impl Display) -> Self {
+        let text = text.to_string();
+        Self { code: 1, text }
+    }
+
+    /// Wrong flags; clap's own code too.
+    pub(crate) fn flags(text: impl Display) -> Self {
+        let text = text.to_string();
+        Self { code: 2, text }
+    }
+}
+
+/// Set by the first SIGINT or SIGTERM; the second ends the process.
+pub(crate) fn stop_flag() -> Result<Arc<AtomicBool>, Failure> {
+    let fail = |error: std::io::Error| Failure::failed(format!("signals: {error}"));
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM] {
+        // In this order: the first checks what the second has not set yet.
+        signal_hook::flag::register_conditional_shutdown(signal, 130, Arc::clone(&stop))
+            .map_err(fail)?;
+        signal_hook::flag::register(signal, Arc::clone(&stop)).map_err(fail)?;
+    }
+    Ok(stop)
+}
+
+/// The file of `--output`. It is written beside its place and moved there, so that a run that
+/// fails does not take the results of the last one with it.
+pub(crate) struct Output {
+    path: PathBuf,
+    partial: PathBuf,
+    file: Option<File>,
+}
+
+impl Output {
+    /// Opens the file beside the place, so that a place nothing can be written to is found out
+    /// before the run.
+    pub(crate) fn create(path: &Path) -> Result<Self, Failure> {
+        let fail = |reason: &dyn Display| {
+            let path = path.display();
+            Failure::flags(format!(
+                "--output {path}: {reason}; give a file in a directory you can write"
+            ))
+        };
+        if path.is_dir() {
+            return Err(fail(&"is a directory"));
+        }
+        let mut partial = path.as_os_str().to_owned();
+        partial.push(".partial");
+        let partial = PathBuf::from(partial);
+        let file = File::create(&partial).map_err(|error| fail(&error))?;
+        Ok(Self {
+            path: path.to_owned(),
+            partial,
+            file: Some(file),
+        })
+    }
+
+    /// Saves the run and moves it to its place.
+    pub(crate) fn write(&mut self, result: &SavedRun) -> Result<(), Failure> {
+        let fail = |reason: &dyn Display| {
+            Failure::failed(format!("--output {}: {reason}", self.path.display()))
+        };
+        if let Some(file) = self.file.take() {
+            result.save(file).map_err(|error| fail(&error))?;
+            fs::rename(&self.partial, &self.path).map_err(|error| fail(&error))?;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Output {
+    fn drop(&mut self) {
+        if self.file.is_some() {
+            let _ = fs::remove_file(&self.partial);
+        }
+    }
+}
