@@ -29,6 +29,7 @@ mod plan;
 mod profile;
 mod report;
 mod run;
+mod saved;
 mod slots;
 
 pub use errors::{ErrorKind, Errors};
@@ -36,5 +37,6 @@ pub use expect::{Expectation, ExpectationError};
 pub use latency::new_histogram;
 pub use plan::{Plan, PlanError, Target};
 pub use profile::{Generator, Profile, ProfileError};
-pub use report::{LoadError, Results, SavedRun, Settings};
+pub use report::{Results, Settings};
 pub use run::{Progress, RunError, run};
+pub use saved::{LoadError, SavedRun};

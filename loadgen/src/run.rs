@@ -13,7 +13,8 @@ use crate::client::{Client, Clock, Finished, Opened};
 use crate::errors::{Errors, Fault};
 use crate::latency::{Interval, Mailbox, Recorder};
 use crate::plan::{NS_PER_S, Plan, PlanError, Timeline};
-use crate::report::{CpuTime, Outcome, SavedRun};
+use crate::report::{CpuTime, Outcome};
+use crate::saved::SavedRun;
 
 /// Threads leave a second's histogram when they get to it; the progress line waits this long.
 const PROGRESS_DELAY_NS: u64 = 30_000_000;
