@@ -39,4 +39,4 @@ pub use plan::{Plan, PlanError, Target};
 pub use profile::{Generator, Profile, ProfileError};
 pub use report::{Results, Settings};
 pub use run::{Progress, RunError, run};
-pub use saved::{LoadError, SavedRun};
+pub use saved::{LoadError, Round, SavedRun};

@@ -208,7 +208,10 @@ fn a_good_agent_has_no_errors() {
         results.error_examples
     );
     assert!(results.frames > 100, "{}", results.frames);
-    assert_eq!(run.frames_by_second.iter().sum::<u64>(), results.frames);
+    assert_eq!(
+        run.rounds[0].frames_by_second.iter().sum::<u64>(),
+        results.frames
+    );
     // Beside the frames: those of the warm-up, and those in flight at the end.
     let answered = agent.notifies.load(Ordering::Relaxed) as u64;
     assert!(run.corrected.len() >= results.frames && run.corrected.len() <= answered);
