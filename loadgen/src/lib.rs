@@ -31,6 +31,7 @@ mod report;
 mod run;
 mod saved;
 mod slots;
+mod statistics;
 
 pub use errors::{ErrorKind, Errors};
 pub use expect::{Expectation, ExpectationError};
