@@ -11,6 +11,7 @@ use crate::errors::{ErrorKind, Errors};
 use crate::latency::Interval;
 use crate::plan::Plan;
 use crate::saved::{LoadError, Round, SavedRun};
+use crate::statistics::scatter;
 
 /// The generator is taken for the bottleneck above this share of its threads' time.
 const BUSY: f64 = 0.9;
@@ -450,8 +451,12 @@ impl fmt::Display for Table<'_> {
         writeln!(f, ", profile {}, {}", settings.profile, settings.target)?;
         writeln!(
             f,
-            "{:.2} s measured after {} s of warm-up; latency counts from the {}",
+            "{:.2} s measured{} after {} s of warm-up; latency counts from the {}",
             results.duration_s,
+            match self.0.rounds.len() {
+                1 => String::new(),
+                count => format!(" in {count} rounds, each"),
+            },
             settings.warmup_s,
             if open {
                 "intended send time to the read of the ACK"
@@ -535,11 +540,55 @@ impl fmt::Display for Table<'_> {
                 writeln!(f, "               first: {example}")?;
             }
         }
+        write_spread(f, &self.0.rounds)?;
         for warning in &results.warnings {
             writeln!(f, "warning: {warning}")?;
         }
         Ok(())
     }
+}
+
+/// How far the rounds are apart, where there are several.
+fn write_spread(f: &mut fmt::Formatter<'_>, rounds: &[Round]) -> fmt::Result {
+    if rounds.len() < 2 {
+        return Ok(());
+    }
+    writeln!(f)?;
+    writeln!(
+        f,
+        "  {:<12}{:>14}{:>14}{:>14}{:>12}",
+        "rounds", "lowest", "median", "highest", "scatter"
+    )?;
+    type Figure = fn(&Results) -> f64;
+    let rows: [(&str, Figure, &str); 4] = [
+        ("throughput", |one| one.frames_per_second, "frames/s"),
+        ("p50", |one| one.p50_us, "us"),
+        ("p99", |one| one.p99_us, "us"),
+        ("p99.9", |one| one.p999_us, "us"),
+    ];
+    for (name, figure, unit) in rows {
+        let mut figures: Vec<f64> = rounds.iter().map(|round| figure(&round.results)).collect();
+        figures.sort_by(f64::total_cmp);
+        let middle = figures.len() / 2;
+        let median = if figures.len() % 2 == 1 {
+            figures[middle]
+        } else {
+            f64::midpoint(figures[middle - 1], figures[middle])
+        };
+        write!(f, "  {name:<12}")?;
+        for value in [figures[0], median, figures[figures.len() - 1]] {
+            let text = if unit == "us" {
+                Micros(round(value * 1e3)).to_string()
+            } else {
+                Grouped(round(value)).to_string()
+            };
+            write!(f, "{text:>14}")?;
+        }
+        let scatter =
+            scatter(&figures).map_or("-".to_owned(), |share| format!("{:.1} %", share * 100.0));
+        writeln!(f, "{scatter:>12}  {unit}")?;
+    }
+    Ok(())
 }
 
 /// A number with its digits in groups of three.
@@ -722,6 +771,28 @@ pub(crate) mod tests {
             assert!(text.contains(part), "{part}: {text}");
         }
         assert!(!sample(None).table().to_string().contains("uncorrected"));
+    }
+
+    #[test]
+    fn several_rounds_show_their_spread() {
+        let mut run = sample(None);
+        assert!(!run.table().to_string().contains("scatter"));
+        let json = |run: &SavedRun| -> serde_json::Value {
+            serde_json::from_str(&run.to_json().unwrap()).unwrap()
+        };
+        assert!(json(&run)["rounds"].is_null());
+        let mut other = sample(None);
+        other.rounds[0].results.frames_per_second *= 1.1;
+        run.add_rounds_of(other).unwrap();
+        let text = run.table().to_string();
+        assert!(text.contains("4.00 s measured in 2 rounds, each after 1 s"));
+        let wanted =
+            "  throughput          50 000        52 500        55 000       6.7 %  frames/s";
+        assert!(text.lines().any(|line| line == wanted), "{text}");
+        let object = json(&run);
+        assert_eq!(object["frames"], 200_000);
+        assert_eq!(object["rounds"].as_array().unwrap().len(), 2);
+        assert_eq!(object["rounds"][0]["frames"], 100_000);
     }
 
     #[test]

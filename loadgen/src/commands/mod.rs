@@ -11,6 +11,7 @@ use ringspoa_loadgen::SavedRun;
 use signal_hook::consts::{SIGINT, SIGTERM};
 
 mod load;
+mod rounds;
 pub(crate) mod run;
 
 /// How a command that did its work ends.
@@ -59,6 +60,16 @@ impl Failure {
     pub(crate) fn flags(text: impl Display) -> Self {
         let text = text.to_string();
         Self { code: 2, text }
+    }
+}
+
+/// The value of `--rounds`.
+fn rounds(text: &str) -> Result<usize, String> {
+    // A round keeps two or three histograms of 220 KiB, so this bounds memory at some 600 MiB.
+    const MAX_ROUNDS: usize = 1_000;
+    match text.parse() {
+        Ok(count) if (1..=MAX_ROUNDS).contains(&count) => Ok(count),
+        _ => Err(format!("write a number from 1 to {MAX_ROUNDS}")),
     }
 }
 

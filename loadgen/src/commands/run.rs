@@ -3,10 +3,11 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use ringspoa_loadgen::{Progress, Target, run};
+use ringspoa_loadgen::Target;
 
 use crate::commands::load::LoadArgs;
-use crate::commands::{Exit, Failure, Output, stop_flag};
+use crate::commands::rounds::{Contender, Rounds, make_rounds};
+use crate::commands::{Exit, Failure, Output, rounds, stop_flag};
 
 /// The flags of `run`.
 #[derive(Debug, Args)]
@@ -24,6 +25,10 @@ pub(crate) struct RunArgs {
     pub(crate) target: Target,
     #[command(flatten)]
     pub(crate) load: LoadArgs,
+    /// Rounds to make, each with connections and a warm-up of its own: their spread says how far a
+    /// figure can be trusted, and `compare` needs it.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = rounds)]
+    rounds: usize,
     /// Saves settings, results and full histograms here, as JSON.
     #[arg(long, value_name = "FILE")]
     output: Option<PathBuf>,
@@ -41,19 +46,25 @@ pub(crate) fn execute(args: &RunArgs) -> Result<Exit, Failure> {
     // Before the run: that its results cannot be written must not be found out after it.
     let mut output = args.output.as_deref().map(Output::create).transpose()?;
     let stop = stop_flag()?;
-    let mut print = |progress: &Progress| {
-        if !args.quiet {
-            eprintln!("{progress}");
-        }
+    let contender = Contender {
+        name: plan.target.to_string(),
+        flag: "--target",
+        plan,
     };
-    let result = run(&plan, &stop, &mut print).map_err(Failure::failed)?;
+    let Rounds { runs, failure } = make_rounds(&[contender], args.rounds, &stop, args.quiet)?;
+    let Some(Some(run)) = runs.into_iter().next() else {
+        return Err(failure.unwrap_or_else(|| Failure::failed("no round was made")));
+    };
     if let Some(output) = &mut output {
-        output.write(&result)?;
+        output.write(&run)?;
     }
     if args.json {
-        println!("{}", result.to_json().map_err(Failure::failed)?);
+        println!("{}", run.to_json().map_err(Failure::failed)?);
     } else {
-        print!("{}", result.table());
+        print!("{}", run.table());
     }
-    Ok(Exit::of_errors(result.results.errors))
+    match failure {
+        Some(failure) => Err(failure),
+        None => Ok(Exit::of_errors(run.results.errors)),
+    }
 }
