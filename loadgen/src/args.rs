@@ -2,6 +2,8 @@
 
 use clap::{Parser, Subcommand};
 
+use crate::commands::ab::AbArgs;
+use crate::commands::compare::CompareArgs;
 use crate::commands::run::RunArgs;
 
 /// Drives an SPOE agent as HAProxy does and measures its latency.
@@ -10,7 +12,8 @@ use crate::commands::run::RunArgs;
     version,
     about,
     after_help = "Exit codes: 0 all went well; 1 the run could not be made; \
-    2 wrong flags; 3 the run was made, and errors or violations were counted."
+    2 wrong flags; 3 the run was made, and errors or violations were counted; 4 an agent is slower \
+    than --fail-if-slower allows."
 )]
 pub(crate) struct Cli {
     #[command(subcommand)]
@@ -21,6 +24,10 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Runs against an agent and prints a table, or with --json an object.
     Run(Box<RunArgs>),
+    /// Runs against two agents in turn and compares them.
+    Ab(Box<AbArgs>),
+    /// Compares saved runs.
+    Compare(CompareArgs),
 }
 
 #[cfg(test)]
@@ -40,7 +47,9 @@ mod tests {
         }
         let cli =
             Cli::try_parse_from(line.split_whitespace()).map_err(|error| error.to_string())?;
-        let Command::Run(args) = cli.command;
+        let Command::Run(args) = cli.command else {
+            panic!("another command");
+        };
         args.load.plan(&args.target)
     }
 

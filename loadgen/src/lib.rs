@@ -21,6 +21,7 @@
 #![forbid(unsafe_code)]
 
 mod client;
+mod compare;
 mod connection;
 mod errors;
 mod expect;
@@ -33,6 +34,10 @@ mod saved;
 mod slots;
 mod statistics;
 
+pub use compare::{
+    Better, CompareError, Comparison, Contestant, Difference, Method, Pairing, Row, Setting,
+    Verdict,
+};
 pub use errors::{ErrorKind, Errors};
 pub use expect::{Expectation, ExpectationError};
 pub use latency::new_histogram;

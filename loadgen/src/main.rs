@@ -14,6 +14,8 @@ use crate::args::{Cli, Command};
 fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Run(args) => commands::run::execute(&args),
+        Command::Ab(args) => commands::ab::execute(&args),
+        Command::Compare(args) => commands::compare::execute(&args),
     };
     match done {
         Ok(exit) => exit.into(),

@@ -676,7 +676,7 @@ pub(crate) fn to_f64(value: u64) -> f64 {
     clippy::cast_sign_loss,
     reason = "casts saturate, and figures are neither negative nor that large"
 )]
-fn round(value: f64) -> u64 {
+pub(crate) fn round(value: f64) -> u64 {
     value.round() as u64
 }
 

@@ -10,6 +10,8 @@ use std::sync::atomic::AtomicBool;
 use ringspoa_loadgen::SavedRun;
 use signal_hook::consts::{SIGINT, SIGTERM};
 
+pub(crate) mod ab;
+pub(crate) mod compare;
 mod load;
 mod rounds;
 pub(crate) mod run;
@@ -21,6 +23,8 @@ pub(crate) enum Exit {
     Success,
     /// The run was made, and errors or violations were counted.
     CountedErrors,
+    /// An agent is slower than another by more than the user allows.
+    Slower,
 }
 
 impl Exit {
@@ -38,6 +42,7 @@ impl From<Exit> for ExitCode {
         match exit {
             Exit::Success => Self::SUCCESS,
             Exit::CountedErrors => Self::from(3),
+            Exit::Slower => Self::from(4),
         }
     }
 }
@@ -86,9 +91,10 @@ pub(crate) fn stop_flag() -> Result<Arc<AtomicBool>, Failure> {
     Ok(stop)
 }
 
-/// The file of `--output`. It is written beside its place and moved there, so that a run that
+/// The file of `--output` and its like. It is written beside its place and moved there, so that a run that
 /// fails does not take the results of the last one with it.
 pub(crate) struct Output {
+    flag: &'static str,
     path: PathBuf,
     partial: PathBuf,
     file: Option<File>,
@@ -97,11 +103,11 @@ pub(crate) struct Output {
 impl Output {
     /// Opens the file beside the place, so that a place nothing can be written to is found out
     /// before the run.
-    pub(crate) fn create(path: &Path) -> Result<Self, Failure> {
+    pub(crate) fn create(flag: &'static str, path: &Path) -> Result<Self, Failure> {
         let fail = |reason: &dyn Display| {
             let path = path.display();
             Failure::flags(format!(
-                "--output {path}: {reason}; give a file in a directory you can write"
+                "{flag} {path}: {reason}; give a file in a directory you can write"
             ))
         };
         if path.is_dir() {
@@ -112,6 +118,7 @@ impl Output {
         let partial = PathBuf::from(partial);
         let file = File::create(&partial).map_err(|error| fail(&error))?;
         Ok(Self {
+            flag,
             path: path.to_owned(),
             partial,
             file: Some(file),
@@ -121,7 +128,7 @@ impl Output {
     /// Saves the run and moves it to its place.
     pub(crate) fn write(&mut self, result: &SavedRun) -> Result<(), Failure> {
         let fail = |reason: &dyn Display| {
-            Failure::failed(format!("--output {}: {reason}", self.path.display()))
+            Failure::failed(format!("{} {}: {reason}", self.flag, self.path.display()))
         };
         if let Some(file) = self.file.take() {
             result.save(file).map_err(|error| fail(&error))?;

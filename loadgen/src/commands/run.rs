@@ -44,7 +44,11 @@ pub(crate) struct RunArgs {
 pub(crate) fn execute(args: &RunArgs) -> Result<Exit, Failure> {
     let plan = args.load.plan(&args.target).map_err(Failure::flags)?;
     // Before the run: that its results cannot be written must not be found out after it.
-    let mut output = args.output.as_deref().map(Output::create).transpose()?;
+    let mut output = args
+        .output
+        .as_deref()
+        .map(|path| Output::create("--output", path))
+        .transpose()?;
     let stop = stop_flag()?;
     let contender = Contender {
         name: plan.target.to_string(),
