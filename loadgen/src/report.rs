@@ -693,6 +693,7 @@ pub(crate) mod tests {
     pub(crate) fn sample(rate: Option<u64>) -> SavedRun {
         let plan = Plan {
             rate,
+            duration: std::time::Duration::from_secs(2),
             ..Plan::new("127.0.0.1:1".parse().unwrap(), Profile::ip(None, None))
         };
         let mut interval = Interval::new(rate.is_some());

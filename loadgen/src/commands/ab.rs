@@ -5,10 +5,10 @@ use std::path::PathBuf;
 use clap::Args;
 use ringspoa_loadgen::{Comparison, Contestant, Target};
 
-use crate::commands::compare::{GateArgs, print};
+use crate::commands::compare::{GateArgs, print_comparison};
 use crate::commands::load::LoadArgs;
 use crate::commands::rounds::{Contender, Rounds, make_rounds};
-use crate::commands::{Exit, Failure, Output, rounds, stop_flag};
+use crate::commands::{Exit, Failure, Output, print, rounds, stop_flag};
 
 /// The flags of `ab`.
 #[derive(Debug, Args)]
@@ -113,7 +113,7 @@ pub(crate) fn execute(args: &AbArgs) -> Result<Exit, Failure> {
     let [a, b] = made.as_slice() else {
         // All there is. It is of no use to a program, which gets the error alone.
         if let ([only], false) = (made.as_slice(), args.json) {
-            print!("{}", only.table());
+            print(only.table())?;
         }
         return Err(failure.unwrap_or_else(|| {
             Failure::failed("interrupted before both agents had a round: nothing to compare")
@@ -122,7 +122,7 @@ pub(crate) fn execute(args: &AbArgs) -> Result<Exit, Failure> {
     let contestants = [a, b].map(|run| Contestant { source: "", run });
     // Both had the same flags on the same machine.
     let comparison = Comparison::new(&contestants, &|_| true).map_err(Failure::failed)?;
-    print(&comparison, args.json)?;
+    print_comparison(&comparison, args.json)?;
     if let Some(failure) = failure {
         return Err(failure);
     }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use ringspoa_loadgen::{Comparison, Contestant, SavedRun, Setting};
 
-use crate::commands::{Exit, Failure};
+use crate::commands::{Exit, Failure, print};
 
 /// What may differ, however it is compared.
 const ALL: &str = "all";
@@ -90,18 +90,18 @@ pub(crate) fn execute(args: &CompareArgs) -> Result<Exit, Failure> {
              make several with run --rounds 5 or with ab",
         ));
     }
-    print(&comparison, args.json)?;
+    print_comparison(&comparison, args.json)?;
     Ok(args.gate.check(&comparison))
 }
 
 /// Prints a comparison to stdout.
-pub(crate) fn print(comparison: &Comparison, json: bool) -> Result<(), Failure> {
+pub(crate) fn print_comparison(comparison: &Comparison, json: bool) -> Result<(), Failure> {
     if json {
-        println!("{}", comparison.to_json().map_err(Failure::failed)?);
+        let json = comparison.to_json().map_err(Failure::failed)?;
+        print(format_args!("{json}\n"))
     } else {
-        print!("{comparison}");
+        print(comparison)
     }
-    Ok(())
 }
 
 fn setting(text: &str) -> Result<String, String> {

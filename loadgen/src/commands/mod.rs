@@ -2,6 +2,7 @@
 
 use std::fmt::Display;
 use std::fs::{self, File};
+use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -75,6 +76,17 @@ fn rounds(text: &str) -> Result<usize, String> {
     match text.parse() {
         Ok(count) if (1..=MAX_ROUNDS).contains(&count) => Ok(count),
         _ => Err(format!("write a number from 1 to {MAX_ROUNDS}")),
+    }
+}
+
+/// Writes to stdout. A reader that has gone, as `head` does, has had enough and is no failure.
+pub(crate) fn print(text: impl Display) -> Result<(), Failure> {
+    let mut out = std::io::stdout().lock();
+    match write!(out, "{text}").and_then(|()| out.flush()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            Err(Failure::failed(format!("writing to stdout: {error}")))
+        }
+        _ => Ok(()),
     }
 }
 

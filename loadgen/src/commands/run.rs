@@ -7,7 +7,7 @@ use ringspoa_loadgen::Target;
 
 use crate::commands::load::LoadArgs;
 use crate::commands::rounds::{Contender, Rounds, make_rounds};
-use crate::commands::{Exit, Failure, Output, rounds, stop_flag};
+use crate::commands::{Exit, Failure, Output, print, rounds, stop_flag};
 
 /// The flags of `run`.
 #[derive(Debug, Args)]
@@ -63,9 +63,10 @@ pub(crate) fn execute(args: &RunArgs) -> Result<Exit, Failure> {
         output.write(&run)?;
     }
     if args.json {
-        println!("{}", run.to_json().map_err(Failure::failed)?);
+        let json = run.to_json().map_err(Failure::failed)?;
+        print(format_args!("{json}\n"))?;
     } else {
-        print!("{}", run.table());
+        print(run.table())?;
     }
     match failure {
         Some(failure) => Err(failure),

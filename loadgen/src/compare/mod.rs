@@ -4,16 +4,23 @@
 //! compared in pairs, others as two samples; [`crate::statistics`] has the arithmetic. A difference
 //! is named only where the rounds back it.
 
+mod settings;
+mod table;
+
 use std::fmt;
 
 use serde::Serialize;
 
-use crate::report::{Grouped, Micros, Results, Settings, round, to_f64};
+use crate::report::{Grouped, Results, Settings, round, to_f64};
 use crate::saved::{Round, SavedRun};
 use crate::statistics::{CONFIDENCE, Ratio, mean};
 
+use self::settings::differences;
+pub use self::settings::{Difference, Setting};
+use self::table::Seconds;
+
 /// A percentile with fewer latencies beyond it than this is a matter of luck.
-const MIN_BEYOND: f64 = 10.0;
+const MIN_BEYOND: u64 = 10;
 
 /// A histogram of three digits may be off by this share, in one direction.
 const RESOLUTION: f64 = 0.001;
@@ -27,65 +34,6 @@ pub struct Contestant<'a> {
     pub run: &'a SavedRun,
 }
 
-/// Settings that must agree for a comparison to mean something, under the names by which a user
-/// allows them to differ.
-#[derive(Clone, Copy, Debug)]
-pub struct Setting {
-    name: &'static str,
-    /// The value as text; None if the run does not know it.
-    value: fn(&Settings) -> Option<String>,
-}
-
-impl Setting {
-    /// All of them.
-    pub const ALL: &[Self] = &[
-        Self::new("loop", |one| Some(one.loop_kind.clone())),
-        Self::new("connections", |one| Some(one.connections.to_string())),
-        Self::new("in-flight", |one| Some(one.in_flight_asked.to_string())),
-        Self::new("rate", |one| {
-            Some(one.rate.map_or("none".to_owned(), |rate| rate.to_string()))
-        }),
-        Self::new("duration", |one| {
-            one.duration_asked_s.map(|seconds| format!("{seconds} s"))
-        }),
-        Self::new("warmup", |one| Some(format!("{} s", one.warmup_s))),
-        Self::new("profile", |one| Some(one.profile.clone())),
-        Self::new("messages", |one| Some(one.messages.join(", "))),
-        Self::new("profile-digest", |one| one.profile_digest.clone()),
-        Self::new("expect", |one| Some(list(&one.expectations))),
-        Self::new("max-frame-size", |one| Some(one.max_frame_size.to_string())),
-        Self::new("threads", |one| Some(one.threads.to_string())),
-        Self::new("cores", |one| Some(list(&one.cores))),
-        Self::new("polling", |one| Some(one.polling.to_string())),
-        Self::new("kernel", |one| Some(one.kernel.clone())),
-        Self::new("cpu-model", |one| one.cpu_model.clone()),
-        Self::new("cpu-count", |one| {
-            one.cpu_count.map(|count| count.to_string())
-        }),
-    ];
-
-    const fn new(name: &'static str, value: fn(&Settings) -> Option<String>) -> Self {
-        Self { name, value }
-    }
-
-    /// The name by which a user allows it to differ.
-    #[must_use]
-    pub const fn name(&self) -> &'static str {
-        self.name
-    }
-}
-
-fn list<T: ToString>(items: &[T]) -> String {
-    if items.is_empty() {
-        return "none".to_owned();
-    }
-    items
-        .iter()
-        .map(ToString::to_string)
-        .collect::<Vec<_>>()
-        .join(", ")
-}
-
 /// Why runs are not compared.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
@@ -94,28 +42,6 @@ pub enum CompareError {
     TooFew,
     /// Settings differ that must agree: one line each.
     Different(Vec<Difference>),
-}
-
-/// A setting that two runs have different.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Difference {
-    /// Its name.
-    pub setting: &'static str,
-    /// The label of the first run, and its value.
-    pub a: (String, String),
-    /// The label of the other, and its value.
-    pub b: (String, String),
-}
-
-impl fmt::Display for Difference {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { setting, a, b } = self;
-        write!(f, "{setting}: {} in {}, {} in {}", a.1, a.0, b.1, b.0)?;
-        if *setting == "profile-digest" {
-            f.write_str(" (what the profile sends differs: other addresses, or an edited file)")?;
-        }
-        Ok(())
-    }
 }
 
 impl fmt::Display for CompareError {
@@ -466,55 +392,6 @@ fn labels(contestants: &[Contestant<'_>]) -> Vec<String> {
         .collect()
 }
 
-fn differences(
-    a: (&str, &Settings),
-    b: (&str, &Settings),
-    notes: &mut Vec<String>,
-) -> Vec<Difference> {
-    let mut found = Vec::new();
-    for setting in Setting::ALL {
-        match ((setting.value)(a.1), (setting.value)(b.1)) {
-            (Some(value_a), Some(value_b)) if value_a != value_b => found.push(Difference {
-                setting: setting.name,
-                a: (a.0.to_owned(), value_a),
-                b: (b.0.to_owned(), value_b),
-            }),
-            (None, Some(value)) | (Some(value), None) => {
-                let known = if (setting.value)(a.1).is_some() {
-                    a.0
-                } else {
-                    b.0
-                };
-                notes.push(format!(
-                    "{} is known of {known} only ({value}), so it was not compared: the other file \
-                     is of an older generator",
-                    setting.name
-                ));
-            }
-            _ => {}
-        }
-    }
-    let mut note = |what: &str, value: fn(&Settings) -> String| {
-        let (value_a, value_b) = (value(a.1), value(b.1));
-        if value_a != value_b {
-            notes.push(format!(
-                "{what}: {value_a} in {}, {value_b} in {}",
-                a.0, b.0
-            ));
-        }
-    };
-    note("generators of different versions", |one| {
-        one.version.clone()
-    });
-    // Only what was asked for must agree: an agent without pipelining is what it is.
-    if a.1.in_flight_asked == b.1.in_flight_asked {
-        note("NOTIFYs in flight that the agents allow", |one| {
-            one.in_flight.to_string()
-        });
-    }
-    found
-}
-
 /// A round cut short scatters more than its like, and finds less of the tail.
 fn short_rounds(label: &str, run: &SavedRun) -> Option<String> {
     let asked = run.settings.duration_asked_s?;
@@ -559,6 +436,11 @@ impl Pairing {
     }
 }
 
+/// How many latencies of a round are beyond a quantile.
+fn beyond(one: &Round, quantile: f64) -> u64 {
+    round(to_f64(one.corrected.len()) * (1.0 - quantile))
+}
+
 /// The rounds that have a pair id in common.
 fn pairs<'a>(a: &'a [Round], b: &'a [Round]) -> Vec<(&'a Round, &'a Round)> {
     a.iter()
@@ -601,7 +483,7 @@ impl Row {
                 rounds_a
                     .iter()
                     .chain(rounds_b)
-                    .any(|round| to_f64(round.corrected.len()) * (1.0 - quantile) < MIN_BEYOND)
+                    .any(|round| beyond(round, quantile) < MIN_BEYOND)
             });
         Self {
             key,
@@ -615,249 +497,296 @@ impl Row {
             thin,
         }
     }
-
-    fn figure_text(&self, value: f64) -> String {
-        match self.key {
-            "frames_per_second" => Grouped(round(value)).to_string(),
-            "cpu_us_per_frame" => format!("{value:.3}"),
-            _ => Micros(round(value * 1e3)).to_string(),
-        }
-    }
-
-    fn interval_text(&self) -> String {
-        self.interval.map_or("-".to_owned(), |(low, high)| {
-            format!("{} to {}", ratio_text(low), ratio_text(high))
-        })
-    }
-
-    /// The change from A to B as a percentage.
-    fn change(&self) -> String {
-        let percent = (self.ratio.unwrap_or(1.0) - 1.0) * 100.0;
-        match percent.abs() {
-            0.0..1.0 => format!("{percent:+.2} %"),
-            1.0..10.0 => format!("{percent:+.1} %"),
-            _ => format!("{percent:+.0} %"),
-        }
-    }
-
-    fn verdict_text(&self, label_b: &str) -> String {
-        let change = self.change();
-        let star = if self.thin { " *" } else { "" };
-        match self.verdict {
-            Verdict::NoInterval => format!("unknown, one round{star}"),
-            Verdict::NoRatio => "no ratio: a figure is 0".to_owned(),
-            Verdict::WithinNoise => format!("within the noise{star}"),
-            Verdict::BBetter => format!("{label_b} better, {change}{star}"),
-            Verdict::BWorse => format!("{label_b} worse, {change}{star}"),
-            Verdict::Differs => format!("differs, {change}{star}"),
-        }
-    }
 }
 
-fn ratio_text(ratio: f64) -> String {
-    match ratio {
-        0.0..10.0 => format!("{ratio:.3}"),
-        10.0..100.0 => format!("{ratio:.1}"),
-        _ if ratio < 1e6 => Grouped(round(ratio)).to_string(),
-        _ => format!("{ratio:.0e}"),
-    }
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::tests::sample;
 
-impl fmt::Display for Comparison {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for run in &self.runs {
-            write!(
-                f,
-                "- {}: {}, {} of {} s",
-                run.label,
-                run.settings.target,
-                plural(run.rounds, "round"),
-                Seconds(run.results.duration_s / to_f64(run.rounds as u64))
-            )?;
-            if !run.source.is_empty() {
-                write!(f, ", {}", run.source)?;
+    /// A run of rounds with these throughputs, and latencies that are 1000 / throughput of the
+    /// sample's.
+    fn run(name: Option<&str>, throughputs: &[f64], session: Option<&str>) -> SavedRun {
+        let mut run: Option<SavedRun> = None;
+        for (index, &throughput) in throughputs.iter().enumerate() {
+            let mut one = sample(None);
+            let round = &mut one.rounds[0];
+            round.pair = session.map(|session| format!("{session}/{index}"));
+            let results = &mut round.results;
+            results.frames_per_second = throughput;
+            for latency in [
+                &mut results.p50_us,
+                &mut results.p90_us,
+                &mut results.p99_us,
+                &mut results.p999_us,
+                &mut results.p9999_us,
+                &mut results.max_us,
+            ] {
+                *latency *= 1000.0 / throughput;
             }
-            writeln!(f)?;
+            match &mut run {
+                Some(run) => run.add_rounds_of(one).unwrap(),
+                None => run = Some(one),
+            }
         }
-        let settings = &self.runs[0].settings;
-        write!(
-            f,
-            "- load: {} loop, {}, {} in flight each",
-            settings.loop_kind,
-            plural(settings.connections, "connection"),
-            settings.in_flight_asked
-        )?;
-        if let Some(rate) = settings.rate {
-            write!(f, ", {} NOTIFYs/s", Grouped(rate))?;
+        let mut run = run.unwrap();
+        run.settings.name = name.map(str::to_owned);
+        run.results.errors = 0;
+        run
+    }
+
+    fn compare(runs: &[&SavedRun]) -> Result<Comparison, CompareError> {
+        let contestants: Vec<_> = runs
+            .iter()
+            .map(|run| Contestant { source: "", run })
+            .collect();
+        Comparison::new(&contestants, &|_| false)
+    }
+
+    fn verdict(comparison: &Comparison, key: &str) -> Verdict {
+        let mut figures = comparison.comparisons[0].figures.iter();
+        figures.find(|row| row.key == key).unwrap().verdict
+    }
+
+    #[test]
+    fn a_slow_agent_is_named() {
+        let a = run(Some("quick"), &[1000.0, 1010.0, 990.0], None);
+        let b = run(Some("slow"), &[800.0, 805.0, 795.0], None);
+        let comparison = compare(&[&a, &b]).unwrap();
+        assert_eq!(comparison.comparisons[0].method, Method::Welch);
+        assert_eq!(verdict(&comparison, "frames_per_second"), Verdict::BWorse);
+        assert_eq!(verdict(&comparison, "p99_us"), Verdict::BWorse);
+        let text = comparison.to_string();
+        assert!(text.contains("| slow worse, -20 %"), "{text}");
+        assert!(text.contains("| slow worse, +25 %"), "{text}");
+        assert!(text.contains("not made in turn"), "{text}");
+        let back = compare(&[&b, &a]).unwrap();
+        assert_eq!(verdict(&back, "p50_us"), Verdict::BBetter);
+        assert!(back.to_string().contains("| quick better, +25 %"));
+
+        assert_eq!(
+            comparison.slower(10.0).len(),
+            4,
+            "{:?}",
+            comparison.slower(10.0)
+        );
+        assert!(comparison.slower(10.0)[0].starts_with(
+            "throughput, frames/s: slow is worse than quick by more than 10 %: -20 %"
+        ));
+        // Latencies are worse by 25 %, but not all of the interval is beyond that.
+        assert!(comparison.slower(25.0).is_empty());
+        assert!(back.slower(0.0).is_empty());
+    }
+
+    #[test]
+    fn noise_is_called_noise() {
+        let a = run(None, &[1000.0, 900.0, 1100.0], None);
+        let b = run(None, &[1050.0, 910.0, 1000.0], None);
+        let comparison = compare(&[&a, &b]).unwrap();
+        for row in &comparison.comparisons[0].figures {
+            assert_eq!(row.verdict, Verdict::WithinNoise, "{}", row.key);
         }
-        writeln!(f, ", profile {}", settings.profile)?;
-        for pairing in &self.comparisons {
-            write!(f, "\n{pairing}")?;
+        let text = comparison.to_string();
+        assert!(
+            !text.contains("better,") && !text.contains("worse,"),
+            "{text}"
+        );
+        assert!(comparison.slower(0.0).is_empty());
+    }
+
+    #[test]
+    fn rounds_made_beside_each_other_are_pairs() {
+        // Far apart from round to round, but always 5 % apart from each other.
+        let (a, b) = ([1000.0, 500.0, 2000.0], [950.0, 476.0, 1899.0]);
+        let unpaired = compare(&[&run(None, &a, Some("x")), &run(None, &b, Some("y"))]).unwrap();
+        assert_eq!(unpaired.comparisons[0].method, Method::Welch);
+        assert_eq!(
+            verdict(&unpaired, "frames_per_second"),
+            Verdict::WithinNoise
+        );
+        let (a, mut b) = (run(None, &a, Some("x")), run(None, &b, Some("x")));
+        let paired = compare(&[&a, &b]).unwrap();
+        assert_eq!(paired.comparisons[0].method, Method::Paired);
+        assert_eq!(verdict(&paired, "frames_per_second"), Verdict::BWorse);
+        assert!(paired.to_string().contains("3 pairs of rounds"));
+        // One without its other half is not counted, and the order does not matter.
+        b.rounds.remove(0);
+        b.rounds.reverse();
+        let pairing = &compare(&[&a, &b]).unwrap().comparisons[0];
+        assert_eq!(
+            (pairing.method, pairing.rounds_a, pairing.rounds_b),
+            (Method::Paired, 2, 2)
+        );
+        assert!((pairing.figures[0].a - 1000.0).abs() < 1e-6);
+    }
+
+    #[test]
+    fn a_single_round_names_no_difference() {
+        let several = run(None, &[500.0, 501.0], None);
+        let comparison = compare(&[&run(None, &[1000.0], None), &several]).unwrap();
+        assert!(!comparison.has_intervals() && comparison.slower(0.0).is_empty());
+        let text = comparison.to_string();
+        assert!(
+            text.contains("run --rounds 5") && text.contains("`ab`"),
+            "{text}"
+        );
+        assert!(
+            !text.contains("worse") && !text.contains("better,"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn different_settings_are_refused_by_name() {
+        let a = run(None, &[1000.0, 1001.0], None);
+        let mut b = a.clone();
+        b.settings.connections = 32;
+        b.settings.kernel = "Linux 9".to_owned();
+        b.settings.profile_digest = Some("0123456789abcdef".to_owned());
+        // These may differ.
+        b.settings.target = "192.0.2.1:9000".to_owned();
+        b.settings.started_unix_s += 86_400;
+        b.settings.version = "9.0.0".to_owned();
+        let error = compare(&[&a, &b]).unwrap_err().to_string();
+        let lines: Vec<_> = error.lines().collect();
+        assert_eq!(lines.len(), 5, "{error}");
+        assert_eq!(lines[1], "  connections: 1 in A, 32 in B");
+        assert!(lines[2].starts_with("  profile-digest: ") && lines[2].contains("sends differs"));
+        assert!(lines[3].ends_with("Linux 9 in B"), "{error}");
+        assert_eq!(
+            lines[4],
+            "make them alike, or allow it with --allow-different connections --allow-different \
+             profile-digest --allow-different kernel"
+        );
+
+        let contestants = [&a, &b].map(|run| Contestant { source: "", run });
+        let allowed = |name: &str| name != "kernel";
+        let error = Comparison::new(&contestants, &allowed).unwrap_err();
+        assert!(matches!(&error, CompareError::Different(found) if found.len() == 1));
+        let comparison = Comparison::new(&contestants, &|_| true).unwrap();
+        let text = comparison.to_string();
+        for part in [
+            "note: different, and allowed to be: connections: 1 in A, 32 in B",
+            "generators of different versions",
+        ] {
+            assert!(text.contains(part), "{part}: {text}");
         }
-        if self.has_intervals() {
-            writeln!(
-                f,
-                "\nFigures are geometric means of the rounds. Of 20 rows of equal agents about one \
-                 shows a difference by chance."
-            )?;
+    }
+
+    #[test]
+    fn every_setting_is_compared_or_left_out_on_purpose() {
+        let a = run(None, &[1000.0], None);
+        let serde_json::Value::Object(fields) = serde_json::to_value(&a.settings).unwrap() else {
+            panic!("settings are an object");
+        };
+        // `in_flight` is what the agent allows; only what was asked for must agree.
+        let left_out = ["target", "version", "started_unix_s", "name", "in_flight"];
+        assert_eq!(fields.len(), Setting::ALL.len() + left_out.len());
+    }
+
+    #[test]
+    fn what_an_old_file_does_not_say_is_noted() {
+        let a = run(None, &[1000.0], None);
+        let mut b = a.clone();
+        b.settings.cpu_model = None;
+        b.settings.profile_digest = None;
+        let mut a = a;
+        a.settings.cpu_model = Some("x".to_owned());
+        let comparison = compare(&[&a, &b]).unwrap();
+        assert_eq!(comparison.notes.len(), 1);
+        assert!(comparison.notes[0].ends_with("that of A does: profile-digest, cpu-model"));
+    }
+
+    #[test]
+    fn errors_and_warnings_are_passed_on() {
+        let a = run(None, &[1000.0, 1001.0], None);
+        let mut b = a.clone();
+        b.results.errors = 7;
+        b.results.warnings = vec!["something".to_owned()];
+        b.rounds[1].results.duration_s = 0.5;
+        b.settings.duration_asked_s = Some(2.0);
+        let mut a = a;
+        a.settings.duration_asked_s = Some(2.0);
+        let text = compare(&[&a, &b]).unwrap().to_string();
+        for part in [
+            "warning: B: 7 errors",
+            "warning: B: something",
+            "B has more",
+            "note: a round of B was ended after 0.5 of 2 s",
+        ] {
+            assert!(text.contains(part), "{part}: {text}");
         }
-        if self
+    }
+
+    #[test]
+    fn tails_of_few_latencies_are_marked() {
+        // 100 000 latencies a round: 10 beyond p99.99.
+        let a = run(None, &[1000.0, 1001.0], None);
+        assert!(!compare(&[&a, &a]).unwrap().to_string().contains("\\*"));
+        let mut b = a.clone();
+        b.rounds[1].corrected.reset();
+        for value in 1..50_000 {
+            b.rounds[1].corrected.record(value).unwrap();
+        }
+        let comparison = compare(&[&a, &b]).unwrap();
+        let thin = comparison.comparisons[0].figures.iter();
+        let thin: Vec<_> = thin.filter(|row| row.thin).map(|row| row.key).collect();
+        assert_eq!(thin, ["p9999_us"]);
+        let text = comparison.to_string();
+        assert!(
+            text.contains("noise \\*") && text.contains("\n\\* fewer"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn three_runs_make_two_tables() {
+        let runs = ["one", "two", "two"].map(|name| run(Some(name), &[1000.0, 1001.0], None));
+        let comparison = compare(&[&runs[0], &runs[1], &runs[2]]).unwrap();
+        // The same name twice names nothing.
+        let others: Vec<_> = comparison
             .comparisons
             .iter()
-            .any(|pairing| pairing.figures.iter().any(|row| row.thin))
-        {
-            writeln!(
-                f,
-                "\n\\* fewer than 10 latencies of a round are beyond this percentile: luck decides it. \
-                 Make --duration longer."
-            )?;
-        }
-        if !self.notes.is_empty() || !self.warnings.is_empty() {
-            writeln!(f)?;
-        }
-        for note in &self.notes {
-            writeln!(f, "note: {note}")?;
-        }
-        for warning in &self.warnings {
-            writeln!(f, "warning: {warning}")?;
-        }
-        Ok(())
-    }
-}
-
-impl fmt::Display for Pairing {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { a, b, .. } = self;
-        let mut table = Markdown::new(&[
-            "figure",
-            "better",
-            a,
-            b,
-            &format!("{b} / {a}"),
-            "95 % interval",
-            "verdict",
-        ]);
-        for row in &self.figures {
-            table.row([
-                row.name.to_owned(),
-                row.better.to_string(),
-                row.figure_text(row.a),
-                row.figure_text(row.b),
-                row.ratio.map_or("-".to_owned(), ratio_text),
-                row.interval_text(),
-                row.verdict_text(b),
-            ]);
-        }
-        for (name, (count_a, count_b)) in [("errors", self.errors), ("unsent", self.unsent)] {
-            let more = match count_a.cmp(&count_b) {
-                std::cmp::Ordering::Less => format!("{b} has more"),
-                std::cmp::Ordering::Equal => String::new(),
-                std::cmp::Ordering::Greater => format!("{a} has more"),
-            };
-            table.row([
-                name.to_owned(),
-                "lower".to_owned(),
-                Grouped(count_a).to_string(),
-                Grouped(count_b).to_string(),
-                String::new(),
-                String::new(),
-                more,
-            ]);
-        }
-        write!(f, "{table}")?;
-        match self.method {
-            Method::Paired => writeln!(
-                f,
-                "\n{} pairs of rounds, made beside each other, and compared pair by pair.",
-                self.rounds_a
-            ),
-            Method::Welch => writeln!(
-                f,
-                "\n{} and {} rounds, not made in turn: whatever else changed on the machine between \
-                 them looks like a difference of the agents. `ab` makes them in turn.",
-                self.rounds_a, self.rounds_b
-            ),
-            Method::SingleRound => writeln!(
-                f,
-                "\nA single round does not say how far its figures scatter, so there is no interval, \
-                 and what looks like a difference may be noise. Make several with `run --rounds 5`, \
-                 or better with `ab`, which makes those of both agents in turn."
-            ),
-        }
-    }
-}
-
-fn plural(count: usize, what: &str) -> String {
-    let plural = if count == 1 { "" } else { "s" };
-    format!("{count} {what}{plural}")
-}
-
-/// Seconds without the digits nobody asked for.
-struct Seconds(f64);
-
-impl fmt::Display for Seconds {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let text = format!("{:.2}", self.0);
-        f.write_str(text.trim_end_matches('0').trim_end_matches('.'))
-    }
-}
-
-/// A table that Markdown takes and that is aligned as plain text.
-struct Markdown {
-    head: [String; Self::COLUMNS],
-    rows: Vec<[String; Self::COLUMNS]>,
-}
-
-impl Markdown {
-    const COLUMNS: usize = 7;
-
-    /// Figures, their ratio and its interval are aligned to the right, words to the left.
-    const RIGHT: [bool; Self::COLUMNS] = [false, false, true, true, true, true, false];
-
-    fn new(head: &[&str; Self::COLUMNS]) -> Self {
-        Self {
-            head: head.map(escape),
-            rows: Vec::new(),
-        }
+            .map(|pairing| (pairing.a.as_str(), pairing.b.as_str()))
+            .collect();
+        assert_eq!(others, [("one", "B"), ("one", "C")]);
+        assert_eq!(compare(&[&runs[0]]), Err(CompareError::TooFew));
+        let object: serde_json::Value =
+            serde_json::from_str(&comparison.to_json().unwrap()).unwrap();
+        assert_eq!(
+            object["comparisons"][1]["figures"][0]["verdict"],
+            "within_noise"
+        );
+        assert_eq!(object["comparisons"][1]["figures"][0]["better"], "higher");
+        assert_eq!(object["comparisons"][0]["method"], "welch");
+        assert_eq!(object["runs"][2]["rounds"], 2);
+        assert!(object["comparisons"][0]["figures"][0]["interval"][1].is_f64());
     }
 
-    fn row(&mut self, cells: [String; Self::COLUMNS]) {
-        self.rows.push(cells.map(|cell| escape(&cell)));
+    #[test]
+    fn without_a_frame_there_is_no_ratio() {
+        let a = run(None, &[1000.0, 1001.0], None);
+        let mut b = a.clone();
+        b.rounds[0].results.frames_per_second = 0.0;
+        let comparison = compare(&[&a, &b]).unwrap();
+        assert_eq!(verdict(&comparison, "frames_per_second"), Verdict::NoRatio);
+        assert!(comparison.to_string().contains("no ratio: a figure is 0"));
+        assert!(comparison.to_json().is_ok());
     }
-}
 
-/// A bar would end the cell, and an asterisk begin emphasis.
-fn escape(cell: &str) -> String {
-    cell.replace('|', "\\|").replace('*', "\\*")
-}
-
-impl fmt::Display for Markdown {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut widths = [3; Self::COLUMNS];
-        for cells in self.rows.iter().chain([&self.head]) {
-            for (width, cell) in widths.iter_mut().zip(cells) {
-                *width = cell.chars().count().max(*width);
-            }
-        }
-        let line = |f: &mut fmt::Formatter<'_>, cells: &[String; Self::COLUMNS]| {
-            for ((cell, &width), right) in cells.iter().zip(&widths).zip(Self::RIGHT) {
-                if right {
-                    write!(f, "| {cell:>width$} ")?;
-                } else {
-                    write!(f, "| {cell:<width$} ")?;
-                }
-            }
-            writeln!(f, "|")
-        };
-        line(f, &self.head)?;
-        for (&width, right) in widths.iter().zip(Self::RIGHT) {
-            let dashes = "-".repeat(width + 1);
-            write!(f, "|{dashes}{}", if right { ":" } else { "-" })?;
-        }
-        writeln!(f, "|")?;
-        for cells in &self.rows {
-            line(f, cells)?;
-        }
-        Ok(())
+    #[test]
+    fn the_table_is_markdown_and_aligned() {
+        let a = run(Some("a|b"), &[1000.0, 1001.0], None);
+        let b = run(Some("b"), &[1000.0, 1001.0], None);
+        let text = compare(&[&a, &b]).unwrap().to_string();
+        let lines: Vec<_> = text.lines().filter(|line| line.starts_with('|')).collect();
+        assert_eq!(lines.len(), 12);
+        let width = lines[0].chars().count();
+        assert!(
+            lines.iter().all(|line| line.chars().count() == width),
+            "{text}"
+        );
+        assert!(lines[0].contains("a\\|b"));
+        assert!(lines[1].starts_with("|---") && lines[1].contains("-:|"));
     }
 }
