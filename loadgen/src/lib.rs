@@ -1,7 +1,9 @@
 //! A load generator for SPOE agents in any language: it plays HAProxy's side.
 //!
 //! [`run`] drives an agent as a [`Plan`] says and returns a [`SavedRun`]: settings, results and
-//! full histograms. The binary `ringspoa-loadgen` is flags and printing around that.
+//! full histograms, of one round. [`SavedRun::add_rounds_of`] puts several rounds together, and
+//! [`Comparison`] says how two such runs differ, and whether that is more than their scatter. The
+//! binary `ringspoa-loadgen` is flags and printing around that.
 //!
 //! # How latency is counted
 //!

@@ -284,8 +284,8 @@ impl Comparison {
             let results = &contestant.run.results;
             if results.errors > 0 {
                 warnings.push(format!(
-                    "{label}: {} errors were counted, so its figures are not those of an agent \
-                     that works",
+                    "{label}: errors were counted, {} in all, so its figures are not those of an \
+                     agent that works",
                     Grouped(results.errors)
                 ));
             }
@@ -709,7 +709,7 @@ mod tests {
         a.settings.duration_asked_s = Some(2.0);
         let text = compare(&[&a, &b]).unwrap().to_string();
         for part in [
-            "warning: B: 7 errors",
+            "warning: B: errors were counted, 7 in all",
             "warning: B: something",
             "B has more",
             "note: a round of B was ended after 0.5 of 2 s",
