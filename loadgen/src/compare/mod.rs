@@ -7,6 +7,7 @@
 mod settings;
 mod table;
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use serde::Serialize;
@@ -365,31 +366,24 @@ impl Comparison {
     }
 }
 
-/// The runs' names, or letters where a run has none or two have the same.
+/// The runs' names, or a letter where one has none. Letters for all where two would be called the
+/// same.
 fn labels(contestants: &[Contestant<'_>]) -> Vec<String> {
-    let names: Vec<_> = contestants
-        .iter()
-        .map(|contestant| contestant.run.settings.name.as_deref())
-        .collect();
-    let letter = |index: usize| {
-        u8::try_from(index)
-            .ok()
-            .filter(|&index| index < 26)
-            .map_or_else(
-                || format!("run {}", index + 1),
-                |index| char::from(b'A' + index).to_string(),
-            )
+    let letter = |index: usize| match u8::try_from(index) {
+        Ok(index @ 0..26) => char::from(b'A' + index).to_string(),
+        _ => format!("run {}", index + 1),
     };
-    names
+    let labels: Vec<String> = contestants
         .iter()
         .enumerate()
-        .map(|(index, name)| match name {
-            Some(name) if names.iter().filter(|other| *other == &Some(*name)).count() == 1 => {
-                (*name).to_owned()
-            }
-            _ => letter(index),
-        })
-        .collect()
+        .map(|(index, one)| one.run.settings.name.clone().unwrap_or(letter(index)))
+        .collect();
+    let distinct: BTreeSet<_> = labels.iter().collect();
+    if distinct.len() == labels.len() {
+        labels
+    } else {
+        (0..labels.len()).map(letter).collect()
+    }
 }
 
 /// A round cut short scatters more than its like, and finds less of the tail.
@@ -749,7 +743,12 @@ mod tests {
             .iter()
             .map(|pairing| (pairing.a.as_str(), pairing.b.as_str()))
             .collect();
-        assert_eq!(others, [("one", "B"), ("one", "C")]);
+        assert_eq!(others, [("A", "B"), ("A", "C")]);
+        let named_as_a_letter = run(Some("B"), &[1000.0, 1001.0], None);
+        let pairing = &compare(&[&named_as_a_letter, &run(None, &[1.0, 1.1], None)])
+            .unwrap()
+            .comparisons[0];
+        assert_eq!((pairing.a.as_str(), pairing.b.as_str()), ("A", "B"));
         assert_eq!(compare(&[&runs[0]]), Err(CompareError::TooFew));
         let object: serde_json::Value =
             serde_json::from_str(&comparison.to_json().unwrap()).unwrap();
