@@ -1,11 +1,10 @@
-//! The flags.
+//! The commands one can give; the flags of each are in its file.
 
-use std::net::IpAddr;
-use std::path::PathBuf;
-use std::time::Duration;
+use clap::{Parser, Subcommand};
 
-use clap::{Args, Parser, Subcommand};
-use ringspoa_loadgen::{Expectation, Plan, Profile, Target};
+use crate::commands::ab::AbArgs;
+use crate::commands::compare::CompareArgs;
+use crate::commands::run::RunArgs;
 
 /// Drives an SPOE agent as HAProxy does and measures its latency.
 #[derive(Debug, Parser)]
@@ -13,7 +12,8 @@ use ringspoa_loadgen::{Expectation, Plan, Profile, Target};
     version,
     about,
     after_help = "Exit codes: 0 all went well; 1 the run could not be made; \
-    2 wrong flags; 3 the run was made, and errors or violations were counted."
+    2 wrong flags; 3 the run was made, and errors or violations were counted; 4 an agent is slower \
+    than --fail-if-slower allows."
 )]
 pub(crate) struct Cli {
     #[command(subcommand)]
@@ -24,134 +24,18 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Runs against an agent and prints a table, or with --json an object.
     Run(Box<RunArgs>),
-}
-
-/// The flags of `run`.
-#[derive(Debug, Args)]
-#[command(
-    after_help = "Without --rate the loop is closed: each connection keeps --in-flight \
-    NOTIFYs in flight, and latency counts from the write. With --rate it is open: NOTIFYs have \
-    fixed times, and latency counts from these; the uncorrected figures, from the actual write, \
-    stand beside it. A closed loop cannot see coordinated omission: there both are the same.\n\n\
-    Exit codes: 0 all went well; 1 the run could not be made; 2 wrong flags; 3 the run was made, \
-    and errors or violations were counted."
-)]
-pub(crate) struct RunArgs {
-    /// Where the agent listens.
-    #[arg(long, value_name = "ADDR|unix:PATH")]
-    target: Target,
-    /// Connections to open.
-    #[arg(long, value_name = "N")]
-    connections: usize,
-    /// NOTIFYs in flight on each connection; HAProxy has at most 20.
-    #[arg(long, value_name = "D")]
-    in_flight: usize,
-    /// NOTIFYs a second over all connections: an open loop.
-    #[arg(long, value_name = "R")]
-    rate: Option<u64>,
-    /// Seconds to measure.
-    #[arg(long, value_name = "S", value_parser = seconds, allow_negative_numbers = true)]
-    duration: Duration,
-    /// Seconds before that, not counted.
-    #[arg(long, value_name = "S", default_value = "1", value_parser = seconds, allow_negative_numbers = true)]
-    warmup: Duration,
-    /// Seconds to wait for ACKs after that.
-    #[arg(long, value_name = "S", default_value = "1", value_parser = seconds, allow_negative_numbers = true)]
-    drain: Duration,
-    /// Seconds a connection may take to open.
-    #[arg(long, value_name = "S", default_value = "5", value_parser = seconds, allow_negative_numbers = true)]
-    connect_timeout: Duration,
-    /// What to send: an address; a request; or what a TOML file says.
-    #[arg(long, value_name = "ip|http|FILE.toml", default_value = "ip")]
-    profile: String,
-    /// Sends the (first) message under this name.
-    #[arg(long, value_name = "NAME")]
-    message: Option<String>,
-    /// Sends this address always, instead of a mix of which half is in documentation networks.
-    #[arg(long, value_name = "ADDR")]
-    ip: Option<IpAddr>,
-    /// Threads to share the connections.
-    #[arg(long, value_name = "T", default_value_t = 1)]
-    threads: usize,
-    /// Cores to pin the threads to, as in "0,2-3".
-    #[arg(long, value_name = "LIST", value_parser = cores)]
-    cores: Option<Cores>,
-    /// With --rate, sleeps until a NOTIFY is due instead of polling for the last microseconds: less
-    /// CPU, but the time a core takes to wake up is in the latencies.
-    #[arg(long)]
-    no_polling: bool,
-    /// The max-frame-size to offer, in bytes.
-    #[arg(long, value_name = "BYTES", default_value_t = 16_380)]
-    max_frame_size: u32,
-    /// A variable every ACK must set: [SCOPE.]NAME=VALUE[|VALUE...]. Repeatable. A fixed
-    /// value mostly needs a fixed address, see --ip.
-    #[arg(long, value_name = "VAR=VALUE")]
-    expect: Vec<Expectation>,
-    /// Saves settings, results and full histograms here, as JSON.
-    #[arg(long, value_name = "FILE")]
-    pub(crate) output: Option<PathBuf>,
-    /// Prints one JSON object instead of the table.
-    #[arg(long)]
-    pub(crate) json: bool,
-    /// Prints no progress.
-    #[arg(long)]
-    pub(crate) quiet: bool,
-}
-
-impl RunArgs {
-    /// The plan these flags describe.
-    pub(crate) fn plan(&self) -> Result<Plan, String> {
-        let profile = Profile::load(&self.profile, self.message.as_deref(), self.ip)
-            .map_err(|error| format!("--profile: {error}"))?;
-        let plan = Plan {
-            connections: self.connections,
-            in_flight: self.in_flight,
-            rate: self.rate,
-            warmup: self.warmup,
-            duration: self.duration,
-            drain: self.drain,
-            connect_timeout: self.connect_timeout,
-            threads: self.threads,
-            cores: self.cores.clone().unwrap_or_default().0,
-            polling: !self.no_polling,
-            max_frame_size: self.max_frame_size,
-            expectations: self.expect.clone(),
-            ..Plan::new(self.target.clone(), profile)
-        };
-        plan.check().map_err(|error| error.to_string())?;
-        Ok(plan)
-    }
-}
-
-fn seconds(text: &str) -> Result<Duration, String> {
-    let number = text.strip_suffix('s').unwrap_or(text);
-    let seconds: f64 = number
-        .parse()
-        .map_err(|_| "write seconds, such as 10 or 0.5".to_owned())?;
-    Duration::try_from_secs_f64(seconds).map_err(|_| "write seconds, such as 10 or 0.5".to_owned())
-}
-
-/// Cores, in a type of its own since clap would take a list for a flag given several times.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct Cores(Vec<usize>);
-
-fn cores(text: &str) -> Result<Cores, String> {
-    let hint = || "write core numbers as taskset takes them, such as 0,2-3".to_owned();
-    let mut cores = Vec::new();
-    for part in text.split(',') {
-        let (first, last) = part.split_once('-').unwrap_or((part, part));
-        let number = |text: &str| text.trim().parse::<u16>().map_err(|_| hint());
-        let (first, last) = (number(first)?, number(last)?);
-        if first > last {
-            return Err(hint());
-        }
-        cores.extend((first..=last).map(usize::from));
-    }
-    Ok(Cores(cores))
+    /// Runs against two agents in turn and compares them.
+    Ab(Box<AbArgs>),
+    /// Compares saved runs.
+    Compare(CompareArgs),
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use ringspoa_loadgen::Plan;
+
     use super::*;
 
     fn plan(extra: &str) -> Result<Plan, String> {
@@ -163,8 +47,10 @@ mod tests {
         }
         let cli =
             Cli::try_parse_from(line.split_whitespace()).map_err(|error| error.to_string())?;
-        let Command::Run(args) = cli.command;
-        args.plan()
+        let Command::Run(args) = cli.command else {
+            panic!("another command");
+        };
+        args.load.plan(&args.target)
     }
 
     #[test]

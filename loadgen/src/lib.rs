@@ -1,7 +1,9 @@
 //! A load generator for SPOE agents in any language: it plays HAProxy's side.
 //!
 //! [`run`] drives an agent as a [`Plan`] says and returns a [`SavedRun`]: settings, results and
-//! full histograms. The binary `ringspoa-loadgen` is flags and printing around that.
+//! full histograms, of one round. [`SavedRun::add_rounds_of`] puts several rounds together, and
+//! [`Comparison`] says how two such runs differ, and whether that is more than their scatter. The
+//! binary `ringspoa-loadgen` is flags and printing around that.
 //!
 //! # How latency is counted
 //!
@@ -21,6 +23,7 @@
 #![forbid(unsafe_code)]
 
 mod client;
+mod compare;
 mod connection;
 mod errors;
 mod expect;
@@ -29,12 +32,19 @@ mod plan;
 mod profile;
 mod report;
 mod run;
+mod saved;
 mod slots;
+mod statistics;
 
+pub use compare::{
+    Better, CompareError, Comparison, Contestant, Difference, Method, Pairing, Row, Setting,
+    Verdict,
+};
 pub use errors::{ErrorKind, Errors};
 pub use expect::{Expectation, ExpectationError};
 pub use latency::new_histogram;
 pub use plan::{Plan, PlanError, Target};
 pub use profile::{Generator, Profile, ProfileError};
-pub use report::{LoadError, Results, SavedRun, Settings};
+pub use report::{Results, Settings};
 pub use run::{Progress, RunError, run};
+pub use saved::{LoadError, Round, SavedRun};

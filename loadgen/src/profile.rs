@@ -268,6 +268,41 @@ impl Profile {
         self.max_payload_len + MAX_HEADER_LEN
     }
 
+    /// Tells apart what profiles of the same name send: 16 hex digits, the 64-bit FNV-1a hash of the
+    /// encoded messages. The same on every machine and in every version that sends the same.
+    #[must_use]
+    pub fn digest(&self) -> String {
+        let mut hash = 0xcbf2_9ce4_8422_2325_u64;
+        let mut add = |bytes: &[u8]| {
+            for &byte in bytes {
+                hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+            }
+        };
+        // A byte that tells the kind first, so that no two kinds can hash the same bytes.
+        for piece in &*self.pieces {
+            match piece {
+                Piece::Fixed(bytes) => {
+                    add(&[0]);
+                    add(bytes);
+                }
+                Piece::Cycle { bytes, ranges } => {
+                    add(&[1]);
+                    for range in ranges {
+                        add(&(range.len() as u64).to_le_bytes());
+                        add(&bytes[range.clone()]);
+                    }
+                }
+                Piece::Sequence { tag, start } => {
+                    add(&[2, *tag]);
+                    add(&start.to_le_bytes());
+                }
+                Piece::RandomV4 => add(&[3]),
+                Piece::RandomV6 => add(&[4]),
+            }
+        }
+        format!("{hash:016x}")
+    }
+
     /// A source of frames. Those of different `start` begin at different values.
     #[must_use]
     pub fn generator(&self, start: usize) -> Generator {
@@ -810,6 +845,19 @@ mod tests {
 
     fn parse(text: &str) -> Result<Profile, String> {
         Profile::from_toml(Path::new("test.toml"), text, None).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn digests_tell_contents_apart() {
+        let digest = Profile::ip(None, None).digest();
+        assert_eq!(digest.len(), 16);
+        assert_eq!(digest, Profile::ip(None, None).digest());
+        assert_ne!(
+            digest,
+            Profile::ip(None, Some("192.0.2.1".parse().unwrap())).digest()
+        );
+        assert_ne!(digest, Profile::ip(Some("other"), None).digest());
+        assert_ne!(digest, Profile::http(None, None).digest());
     }
 
     #[test]

@@ -1,30 +1,23 @@
-//! Results: a table for people, JSON for programs, and a file from which they can be loaded again.
+//! Results: a table for people, JSON for programs.
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::fs::File;
-use std::io::{BufReader, BufWriter, Write};
-use std::path::Path;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use hdrhistogram::Histogram;
-use hdrhistogram::serialization::{Deserializer, Serializer, V2DeflateSerializer};
 use rustix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 
 use crate::errors::{ErrorKind, Errors};
 use crate::latency::Interval;
 use crate::plan::Plan;
-
-/// Raised when a file of an older generator would be misread.
-const FORMAT: u32 = 1;
+use crate::saved::{LoadError, Round, SavedRun};
+use crate::statistics::scatter;
 
 /// The generator is taken for the bottleneck above this share of its threads' time.
 const BUSY: f64 = 0.9;
 
 /// The generator is taken for late above this at its own 99th percentile.
-const LATE_NS: u64 = 1_000_000;
+const LATE_US: f64 = 1_000.0;
 
 /// How a run was made.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -64,10 +57,20 @@ pub struct Settings {
     pub started_unix_s: u64,
     /// System, release and version of the kernel.
     pub kernel: String,
+    /// What the user calls the agent. None in files of format 1, as the rest below.
+    pub name: Option<String>,
+    /// Seconds to measure that were asked for, of one round.
+    pub duration_asked_s: Option<f64>,
+    /// [`Profile::digest`](crate::Profile::digest): what the profile sends.
+    pub profile_digest: Option<String>,
+    /// The host's CPU as the kernel calls it.
+    pub cpu_model: Option<String>,
+    /// CPUs the host has online.
+    pub cpu_count: Option<usize>,
 }
 
-/// What a run measured. Latencies are in microseconds.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+/// What a run measured, or a round of it. Latencies are in microseconds.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Results {
     /// Seconds measured; fewer than asked for if interrupted.
     pub duration_s: f64,
@@ -120,72 +123,10 @@ pub struct Results {
     pub cpu_user_us_per_frame: f64,
     /// CPU time of the generator over the measured time and its threads: 1 is all it can take.
     pub cpu_busy: f64,
-    /// Connections that were open when the run began.
+    /// Connections that were open when the run began; the fewest of its rounds.
     pub connections_opened: usize,
     /// What the user should know about the figures.
     pub warnings: Vec<String>,
-}
-
-/// A run with everything needed to compare it with another later.
-#[derive(Clone, Debug, PartialEq)]
-pub struct SavedRun {
-    /// How it was made.
-    pub settings: Settings,
-    /// What came out.
-    pub results: Results,
-    /// ACKs in each measured second; the last may be a part of one.
-    pub frames_by_second: Vec<u64>,
-    /// Latencies from the intended send time, in nanoseconds.
-    pub corrected: Histogram<u64>,
-    /// Latencies from the actual send time, in nanoseconds. The same in a closed loop.
-    pub uncorrected: Histogram<u64>,
-}
-
-/// Why a file is not a saved run.
-#[derive(Debug)]
-#[non_exhaustive]
-pub enum LoadError {
-    /// It cannot be read or written.
-    File(std::io::Error),
-    /// It is not JSON of this shape.
-    Json(serde_json::Error),
-    /// It is of another format than this generator's.
-    Format(u32),
-    /// A histogram in it is damaged.
-    Histogram(String),
-}
-
-impl fmt::Display for LoadError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::File(error) => error.fmt(f),
-            Self::Json(error) => write!(f, "not a saved run: {error}"),
-            Self::Format(format) => write!(
-                f,
-                "saved in format {format}, and this generator reads format {FORMAT}"
-            ),
-            Self::Histogram(error) => write!(f, "a histogram is damaged: {error}"),
-        }
-    }
-}
-
-impl std::error::Error for LoadError {}
-
-/// The file of a run.
-#[derive(Serialize, Deserialize)]
-struct Document {
-    format: u32,
-    settings: Settings,
-    results: Results,
-    frames_by_second: Vec<u64>,
-    /// Nanoseconds, hdrhistogram V2 deflated, in base64: what other HDR tools read and write.
-    histograms: Histograms,
-}
-
-#[derive(Serialize, Deserialize)]
-struct Histograms {
-    corrected: String,
-    uncorrected: String,
 }
 
 /// What the threads of a run brought together.
@@ -206,7 +147,9 @@ pub(crate) struct Outcome {
 }
 
 impl SavedRun {
+    /// A run of one round.
     pub(crate) fn new(plan: &Plan, outcome: Outcome) -> Self {
+        let settings = Settings::new(plan, &outcome);
         let Interval {
             frames,
             corrected,
@@ -216,31 +159,12 @@ impl SavedRun {
             Some(open) => (open.uncorrected, Some(open.late)),
             None => (corrected.clone(), None),
         };
-        let us = |histogram: &Histogram<u64>, quantile: f64| {
-            to_f64(histogram.value_at_quantile(quantile)) / 1e3
-        };
-        let late_us = |quantile| late.as_ref().map_or(0.0, |late| us(late, quantile));
-        let late_p99_ns = late.as_ref().map_or(0, |late| late.value_at_quantile(0.99));
         let duration_s = to_f64(outcome.measured_ns) / 1e9;
-        let frames_per_second = ratio(to_f64(frames), duration_s);
         let threads_ns = to_f64(outcome.cpu_window_ns) * to_f64(plan.threads as u64);
         let mut results = Results {
             duration_s,
             frames,
-            frames_per_second,
-            p50_us: us(&corrected, 0.5),
-            p75_us: us(&corrected, 0.75),
-            p90_us: us(&corrected, 0.9),
-            p99_us: us(&corrected, 0.99),
-            p999_us: us(&corrected, 0.999),
-            p9999_us: us(&corrected, 0.9999),
-            max_us: us(&corrected, 1.0),
-            uncorrected_p50_us: us(&uncorrected, 0.5),
-            uncorrected_p99_us: us(&uncorrected, 0.99),
-            uncorrected_p999_us: us(&uncorrected, 0.999),
-            uncorrected_max_us: us(&uncorrected, 1.0),
-            late_p50_us: late_us(0.5),
-            late_p99_us: late_us(0.99),
+            frames_per_second: ratio(to_f64(frames), duration_s),
             unsent: outcome.unsent,
             errors: outcome.errors.total(),
             errors_by_kind: outcome.errors.by_kind(),
@@ -252,17 +176,84 @@ impl SavedRun {
             cpu_busy: ratio(to_f64(outcome.cpu.total_ns), threads_ns),
             connections_opened: outcome.connections,
             warnings: outcome.warnings,
+            ..Results::default()
         };
-        results.warn(plan, late_p99_ns);
+        results.set_latencies(&corrected, &uncorrected, late.as_ref());
+        let figures = results.figure_warnings(&settings);
+        results.warnings.extend(figures.into_iter().flatten());
+        Self {
+            results: results.clone(),
+            rounds: vec![Round {
+                started_unix_s: settings.started_unix_s,
+                pair: None,
+                results,
+                frames_by_second: outcome.frames_by_second,
+                corrected: corrected.clone(),
+                uncorrected: uncorrected.clone(),
+                late,
+            }],
+            settings,
+            corrected,
+            uncorrected,
+        }
+    }
+
+    /// Settings and results as one JSON object on one line; of several rounds also what each
+    /// measured, as the array `rounds`.
+    ///
+    /// # Errors
+    ///
+    /// None in practice: every field has a JSON form.
+    pub fn to_json(&self) -> Result<String, LoadError> {
+        #[derive(Serialize)]
+        struct Flat<'a> {
+            #[serde(flatten)]
+            settings: &'a Settings,
+            #[serde(flatten)]
+            results: &'a Results,
+            #[serde(skip_serializing_if = "Vec::is_empty")]
+            rounds: Vec<FlatRound<'a>>,
+        }
+        #[derive(Serialize)]
+        struct FlatRound<'a> {
+            started_unix_s: u64,
+            #[serde(flatten)]
+            results: &'a Results,
+        }
+        let rounds = if self.rounds.len() > 1 {
+            self.rounds
+                .iter()
+                .map(|round| FlatRound {
+                    started_unix_s: round.started_unix_s,
+                    results: &round.results,
+                })
+                .collect()
+        } else {
+            Vec::new()
+        };
+        serde_json::to_string(&Flat {
+            settings: &self.settings,
+            results: &self.results,
+            rounds,
+        })
+        .map_err(LoadError::Json)
+    }
+
+    /// The results as a table.
+    #[must_use]
+    pub fn table(&self) -> impl fmt::Display + '_ {
+        Table(self)
+    }
+}
+
+impl Settings {
+    fn new(plan: &Plan, outcome: &Outcome) -> Self {
         let uname = rustix::system::uname();
-        let settings = Settings {
+        let (cpu_model, cpu_count) = host_cpus();
+        let open_loop = plan.rate.is_some();
+        Self {
             target: plan.target.to_string(),
-            loop_kind: if plan.rate.is_some() {
-                "open"
-            } else {
-                "closed"
-            }
-            .to_owned(),
+            loop_kind: if open_loop { "open" } else { "closed" }.to_owned(),
             connections: plan.connections,
             in_flight: if outcome.sequential > 0 {
                 1
@@ -284,108 +275,157 @@ impl SavedRun {
             kernel: [uname.sysname(), uname.release(), uname.version()]
                 .map(|text| text.to_string_lossy())
                 .join(" "),
-        };
-        Self {
-            settings,
-            results,
-            frames_by_second: outcome.frames_by_second,
-            corrected,
-            uncorrected,
+            name: None,
+            duration_asked_s: Some(plan.duration.as_secs_f64()),
+            profile_digest: Some(plan.profile.digest()),
+            cpu_model,
+            cpu_count,
         }
-    }
-
-    /// Loads what [`save`](Self::save) wrote.
-    ///
-    /// # Errors
-    ///
-    /// If the file cannot be read or is not a saved run of this format.
-    pub fn load(path: &Path) -> Result<Self, LoadError> {
-        let file = File::open(path).map_err(LoadError::File)?;
-        let document: Document =
-            serde_json::from_reader(BufReader::new(file)).map_err(LoadError::Json)?;
-        if document.format != FORMAT {
-            return Err(LoadError::Format(document.format));
-        }
-        Ok(Self {
-            settings: document.settings,
-            results: document.results,
-            frames_by_second: document.frames_by_second,
-            corrected: from_text(&document.histograms.corrected)?,
-            uncorrected: from_text(&document.histograms.uncorrected)?,
-        })
-    }
-
-    /// Writes the run with its full histograms, as JSON.
-    ///
-    /// # Errors
-    ///
-    /// If `out` cannot be written.
-    pub fn save(&self, out: impl Write) -> Result<(), LoadError> {
-        let document = Document {
-            format: FORMAT,
-            settings: self.settings.clone(),
-            results: self.results.clone(),
-            frames_by_second: self.frames_by_second.clone(),
-            histograms: Histograms {
-                corrected: to_text(&self.corrected)?,
-                uncorrected: to_text(&self.uncorrected)?,
-            },
-        };
-        let mut out = BufWriter::new(out);
-        serde_json::to_writer_pretty(&mut out, &document).map_err(LoadError::Json)?;
-        out.write_all(b"\n")
-            .and_then(|()| out.flush())
-            .map_err(LoadError::File)
-    }
-
-    /// Settings and results as one JSON object on one line.
-    ///
-    /// # Errors
-    ///
-    /// None in practice: every field has a JSON form.
-    pub fn to_json(&self) -> Result<String, LoadError> {
-        #[derive(Serialize)]
-        struct Flat<'a> {
-            #[serde(flatten)]
-            settings: &'a Settings,
-            #[serde(flatten)]
-            results: &'a Results,
-        }
-        let (settings, results) = (&self.settings, &self.results);
-        serde_json::to_string(&Flat { settings, results }).map_err(LoadError::Json)
-    }
-
-    /// The results as a table.
-    #[must_use]
-    pub fn table(&self) -> impl fmt::Display + '_ {
-        Table(self)
     }
 }
 
+/// Model and number of the host's CPUs, as far as the kernel tells.
+fn host_cpus() -> (Option<String>, Option<usize>) {
+    let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let values = |wanted: &'static str| {
+        info.lines()
+            .filter_map(|line| line.split_once(':'))
+            .filter(move |(key, _)| key.trim() == wanted)
+            .map(|(_, value)| value.trim().to_owned())
+    };
+    // ARM has no name there, but numbers that stand for one.
+    let model = values("model name").next().or_else(|| {
+        let (implementer, part) = (
+            values("CPU implementer").next()?,
+            values("CPU part").next()?,
+        );
+        Some(format!("implementer {implementer} part {part}"))
+    });
+    let count = values("processor").count();
+    (model, (count > 0).then_some(count))
+}
+
 impl Results {
-    /// Adds what the figures themselves give cause to say.
-    fn warn(&mut self, plan: &Plan, late_p99_ns: u64) {
-        if self.cpu_busy > BUSY && plan.rate.is_none() {
-            self.warnings.push(format!(
+    fn set_latencies(
+        &mut self,
+        corrected: &Histogram<u64>,
+        uncorrected: &Histogram<u64>,
+        late: Option<&Histogram<u64>>,
+    ) {
+        let us = |histogram: &Histogram<u64>, quantile: f64| {
+            to_f64(histogram.value_at_quantile(quantile)) / 1e3
+        };
+        self.p50_us = us(corrected, 0.5);
+        self.p75_us = us(corrected, 0.75);
+        self.p90_us = us(corrected, 0.9);
+        self.p99_us = us(corrected, 0.99);
+        self.p999_us = us(corrected, 0.999);
+        self.p9999_us = us(corrected, 0.9999);
+        self.max_us = us(corrected, 1.0);
+        self.uncorrected_p50_us = us(uncorrected, 0.5);
+        self.uncorrected_p99_us = us(uncorrected, 0.99);
+        self.uncorrected_p999_us = us(uncorrected, 0.999);
+        self.uncorrected_max_us = us(uncorrected, 1.0);
+        self.late_p50_us = late.map_or(0.0, |late| us(late, 0.5));
+        self.late_p99_us = late.map_or(0.0, |late| us(late, 0.99));
+    }
+
+    /// What all rounds together measured.
+    pub(crate) fn of_rounds(
+        settings: &Settings,
+        rounds: &[Round],
+        corrected: &Histogram<u64>,
+        uncorrected: &Histogram<u64>,
+        late: Option<&Histogram<u64>>,
+    ) -> Self {
+        let mut sum = Self {
+            connections_opened: usize::MAX,
+            ..Self::default()
+        };
+        let (mut cpu_us, mut cpu_user_us, mut busy_s) = (0.0, 0.0, 0.0);
+        for Round { results: one, .. } in rounds {
+            let frames = to_f64(one.frames);
+            sum.duration_s += one.duration_s;
+            sum.frames += one.frames;
+            sum.unsent += one.unsent;
+            sum.errors += one.errors;
+            for (kind, count) in &one.errors_by_kind {
+                *sum.errors_by_kind.entry(kind.clone()).or_default() += count;
+            }
+            for (kind, text) in &one.error_examples {
+                let entry = sum.error_examples.entry(kind.clone());
+                entry.or_insert_with(|| text.clone());
+            }
+            sum.bytes_in += one.bytes_in;
+            sum.bytes_out += one.bytes_out;
+            cpu_us += one.cpu_us_per_frame * frames;
+            cpu_user_us += one.cpu_user_us_per_frame * frames;
+            busy_s += one.cpu_busy * one.duration_s;
+            sum.connections_opened = sum.connections_opened.min(one.connections_opened);
+        }
+        let frames = to_f64(sum.frames);
+        sum.frames_per_second = ratio(frames, sum.duration_s);
+        sum.cpu_us_per_frame = ratio(cpu_us, frames);
+        sum.cpu_user_us_per_frame = ratio(cpu_user_us, frames);
+        sum.cpu_busy = ratio(busy_s, sum.duration_s);
+        sum.set_latencies(corrected, uncorrected, late);
+        sum.warnings = sum.warnings_of_rounds(settings, rounds);
+        sum
+    }
+
+    /// Those of the rounds that are not about figures, each once; then for each figure what all
+    /// rounds together give cause to say, or else what single ones do.
+    fn warnings_of_rounds(&self, settings: &Settings, rounds: &[Round]) -> Vec<String> {
+        let mut warnings: Vec<String> = Vec::new();
+        let figures: Vec<_> = rounds
+            .iter()
+            .map(|round| round.results.figure_warnings(settings))
+            .collect();
+        for (round, own) in rounds.iter().zip(&figures) {
+            for text in &round.results.warnings {
+                if !own.iter().flatten().any(|one| one == text) && !warnings.contains(text) {
+                    warnings.push(text.clone());
+                }
+            }
+        }
+        for (kind, text) in self.figure_warnings(settings).into_iter().enumerate() {
+            if let Some(text) = text {
+                warnings.push(text);
+                continue;
+            }
+            for (index, own) in figures.iter().enumerate() {
+                if let Some(text) = &own[kind] {
+                    warnings.push(format!("round {}: {text}", index + 1));
+                }
+            }
+        }
+        warnings
+    }
+
+    /// What the figures themselves give cause to say, always in the same order.
+    fn figure_warnings(&self, settings: &Settings) -> [Option<String>; 3] {
+        let busy = (self.cpu_busy > BUSY && settings.rate.is_none()).then(|| {
+            format!(
                 "the generator used {:.0} % of its threads' time: the agent may be faster than \
                  this, try more --threads",
                 self.cpu_busy * 100.0
-            ));
-        }
-        if late_p99_ns > LATE_NS {
-            self.warnings.push(format!(
+            )
+        });
+        let late = (self.late_p99_us > LATE_US).then(|| {
+            format!(
                 "the generator itself was late by {} us at its 99th percentile, which the \
                  latencies contain: try more --threads, --cores or a lower --rate",
-                Micros(late_p99_ns)
-            ));
-        }
-        if self.unsent > 0 {
-            self.warnings.push(format!(
+                Micros(round(self.late_p99_us * 1e3))
+            )
+        });
+        let unsent = (self.unsent > 0).then(|| {
+            format!(
                 "{} NOTIFYs of the schedule were never sent: the agent, or the generator where it \
                  says that it was late, is slower than --rate, and latencies would go on growing",
                 Grouped(self.unsent)
-            ));
-        }
+            )
+        });
+        [busy, late, unsent]
     }
 }
 
@@ -411,8 +451,12 @@ impl fmt::Display for Table<'_> {
         writeln!(f, ", profile {}, {}", settings.profile, settings.target)?;
         writeln!(
             f,
-            "{:.2} s measured after {} s of warm-up; latency counts from the {}",
+            "{:.2} s measured{} after {} s of warm-up; latency counts from the {}",
             results.duration_s,
+            match self.0.rounds.len() {
+                1 => String::new(),
+                count => format!(" in {count} rounds, each"),
+            },
             settings.warmup_s,
             if open {
                 "intended send time to the read of the ACK"
@@ -496,11 +540,55 @@ impl fmt::Display for Table<'_> {
                 writeln!(f, "               first: {example}")?;
             }
         }
+        write_spread(f, &self.0.rounds)?;
         for warning in &results.warnings {
             writeln!(f, "warning: {warning}")?;
         }
         Ok(())
     }
+}
+
+/// How far the rounds are apart, where there are several.
+fn write_spread(f: &mut fmt::Formatter<'_>, rounds: &[Round]) -> fmt::Result {
+    if rounds.len() < 2 {
+        return Ok(());
+    }
+    writeln!(f)?;
+    writeln!(
+        f,
+        "  {:<12}{:>14}{:>14}{:>14}{:>12}",
+        "rounds", "lowest", "median", "highest", "scatter"
+    )?;
+    type Figure = fn(&Results) -> f64;
+    let rows: [(&str, Figure, &str); 4] = [
+        ("throughput", |one| one.frames_per_second, "frames/s"),
+        ("p50", |one| one.p50_us, "us"),
+        ("p99", |one| one.p99_us, "us"),
+        ("p99.9", |one| one.p999_us, "us"),
+    ];
+    for (name, figure, unit) in rows {
+        let mut figures: Vec<f64> = rounds.iter().map(|round| figure(&round.results)).collect();
+        figures.sort_by(f64::total_cmp);
+        let middle = figures.len() / 2;
+        let median = if figures.len() % 2 == 1 {
+            figures[middle]
+        } else {
+            f64::midpoint(figures[middle - 1], figures[middle])
+        };
+        write!(f, "  {name:<12}")?;
+        for value in [figures[0], median, figures[figures.len() - 1]] {
+            let text = if unit == "us" {
+                Micros(round(value * 1e3)).to_string()
+            } else {
+                Grouped(round(value)).to_string()
+            };
+            write!(f, "{text:>14}")?;
+        }
+        let scatter =
+            scatter(&figures).map_or("-".to_owned(), |share| format!("{:.1} %", share * 100.0));
+        writeln!(f, "{scatter:>12}  {unit}")?;
+    }
+    Ok(())
 }
 
 /// A number with its digits in groups of three.
@@ -588,7 +676,7 @@ pub(crate) fn to_f64(value: u64) -> f64 {
     clippy::cast_sign_loss,
     reason = "casts saturate, and figures are neither negative nor that large"
 )]
-fn round(value: f64) -> u64 {
+pub(crate) fn round(value: f64) -> u64 {
     value.round() as u64
 }
 
@@ -597,31 +685,15 @@ fn ratio(value: f64, by: f64) -> f64 {
     if by > 0.0 { value / by } else { 0.0 }
 }
 
-fn to_text(histogram: &Histogram<u64>) -> Result<String, LoadError> {
-    let mut bytes = Vec::new();
-    V2DeflateSerializer::new()
-        .serialize(histogram, &mut bytes)
-        .map_err(|error| LoadError::Histogram(error.to_string()))?;
-    Ok(STANDARD.encode(bytes))
-}
-
-fn from_text(text: &str) -> Result<Histogram<u64>, LoadError> {
-    let bytes = STANDARD
-        .decode(text)
-        .map_err(|error| LoadError::Histogram(error.to_string()))?;
-    Deserializer::new()
-        .deserialize(&mut bytes.as_slice())
-        .map_err(|error| LoadError::Histogram(error.to_string()))
-}
-
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::profile::Profile;
 
-    fn sample(rate: Option<u64>) -> SavedRun {
+    pub(crate) fn sample(rate: Option<u64>) -> SavedRun {
         let plan = Plan {
             rate,
+            duration: std::time::Duration::from_secs(2),
             ..Plan::new("127.0.0.1:1".parse().unwrap(), Profile::ip(None, None))
         };
         let mut interval = Interval::new(rate.is_some());
@@ -657,49 +729,6 @@ mod tests {
                 warnings: Vec::new(),
             },
         )
-    }
-
-    #[test]
-    fn a_saved_run_loads_the_same() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("run.json");
-        for rate in [None, Some(5_000)] {
-            let run = sample(rate);
-            run.save(File::create(&path).unwrap()).unwrap();
-            let loaded = SavedRun::load(&path).unwrap();
-            assert_eq!(loaded, run);
-            for quantile in [0.0, 0.5, 0.9, 0.99, 0.999, 0.9999, 1.0] {
-                for (before, after) in [
-                    (&run.corrected, &loaded.corrected),
-                    (&run.uncorrected, &loaded.uncorrected),
-                ] {
-                    let (before, after) = (before, after);
-                    assert_eq!(
-                        before.value_at_quantile(quantile),
-                        after.value_at_quantile(quantile)
-                    );
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn files_that_are_no_saved_run() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("run.json");
-        assert!(matches!(SavedRun::load(&path), Err(LoadError::File(_))));
-        std::fs::write(&path, "{}").unwrap();
-        assert!(matches!(SavedRun::load(&path), Err(LoadError::Json(_))));
-        sample(None).save(File::create(&path).unwrap()).unwrap();
-        let text = std::fs::read_to_string(&path).unwrap();
-        std::fs::write(&path, text.replace("\"format\": 1", "\"format\": 9")).unwrap();
-        assert!(matches!(SavedRun::load(&path), Err(LoadError::Format(9))));
-        let damaged = text.replace("\"corrected\": \"", "\"corrected\": \"AAAA");
-        std::fs::write(&path, damaged).unwrap();
-        assert!(matches!(
-            SavedRun::load(&path),
-            Err(LoadError::Histogram(_))
-        ));
     }
 
     #[test]
@@ -743,6 +772,28 @@ mod tests {
             assert!(text.contains(part), "{part}: {text}");
         }
         assert!(!sample(None).table().to_string().contains("uncorrected"));
+    }
+
+    #[test]
+    fn several_rounds_show_their_spread() {
+        let mut run = sample(None);
+        assert!(!run.table().to_string().contains("scatter"));
+        let json = |run: &SavedRun| -> serde_json::Value {
+            serde_json::from_str(&run.to_json().unwrap()).unwrap()
+        };
+        assert!(json(&run)["rounds"].is_null());
+        let mut other = sample(None);
+        other.rounds[0].results.frames_per_second *= 1.1;
+        run.add_rounds_of(other).unwrap();
+        let text = run.table().to_string();
+        assert!(text.contains("4.00 s measured in 2 rounds, each after 1 s"));
+        let wanted =
+            "  throughput          50 000        52 500        55 000       6.7 %  frames/s";
+        assert!(text.lines().any(|line| line == wanted), "{text}");
+        let object = json(&run);
+        assert_eq!(object["frames"], 200_000);
+        assert_eq!(object["rounds"].as_array().unwrap().len(), 2);
+        assert_eq!(object["rounds"][0]["frames"], 100_000);
     }
 
     #[test]

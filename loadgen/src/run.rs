@@ -3,7 +3,7 @@
 use std::collections::hash_map::RandomState;
 use std::fmt;
 use std::hash::BuildHasher;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -13,7 +13,8 @@ use crate::client::{Client, Clock, Finished, Opened};
 use crate::errors::{Errors, Fault};
 use crate::latency::{Interval, Mailbox, Recorder};
 use crate::plan::{NS_PER_S, Plan, PlanError, Timeline};
-use crate::report::{CpuTime, Outcome, SavedRun};
+use crate::report::{CpuTime, Outcome};
+use crate::saved::SavedRun;
 
 /// Threads leave a second's histogram when they get to it; the progress line waits this long.
 const PROGRESS_DELAY_NS: u64 = 30_000_000;
@@ -175,8 +176,8 @@ pub fn run(
         }
         // So that the inbox tells when the last thread is gone, should it panic.
         drop(reports);
-        let opened = wait_until_open(plan, &inbox)?;
-        if stop.load(std::sync::atomic::Ordering::Relaxed) {
+        let opened = wait_until_open(plan, stop, &inbox)?;
+        if stop.load(Ordering::Relaxed) {
             return Err(RunError::Stopped);
         }
         let warnings = opening_warnings(plan, &opened);
@@ -263,7 +264,11 @@ fn pin(plan: &Plan, thread: usize) -> Result<(), RunError> {
 }
 
 /// Waits for every thread's first attempts, and adds them up.
-fn wait_until_open(plan: &Plan, inbox: &mpsc::Receiver<Report>) -> Result<Opened, RunError> {
+fn wait_until_open(
+    plan: &Plan,
+    stop: &AtomicBool,
+    inbox: &mpsc::Receiver<Report>,
+) -> Result<Opened, RunError> {
     let mut sum = Opened {
         running: 0,
         sequential: 0,
@@ -286,6 +291,10 @@ fn wait_until_open(plan: &Plan, inbox: &mpsc::Receiver<Report>) -> Result<Opened
                 ));
             }
         }
+    }
+    // Without a fault it was the signal that ended the attempts, and not the agent.
+    if sum.running == 0 && sum.fault.is_none() && stop.load(Ordering::Relaxed) {
+        return Err(RunError::Stopped);
     }
     if sum.running == 0 {
         let reason = sum.fault.map_or_else(
