@@ -22,6 +22,9 @@ import time
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 SCRIPT = os.path.basename(sys.argv[0])
 
+if sys.version_info < (3, 10):
+    sys.exit(f"scripts/{SCRIPT}: needs Python 3.10 or later, this is {platform.python_version()}")
+
 # Foreign use of a measured CPU above this share spoils a run.
 FOREIGN_LIMIT = 0.15
 # How often a spoilt run is repeated before its last figures are taken all the same.
