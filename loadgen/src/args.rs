@@ -4,6 +4,8 @@ use clap::{Parser, Subcommand};
 
 use crate::commands::ab::AbArgs;
 use crate::commands::compare::CompareArgs;
+use crate::commands::export::ExportArgs;
+use crate::commands::plot::PlotArgs;
 use crate::commands::run::RunArgs;
 
 /// Drives an SPOE agent as HAProxy does and measures its latency.
@@ -28,6 +30,10 @@ pub(crate) enum Command {
     Ab(Box<AbArgs>),
     /// Compares saved runs.
     Compare(CompareArgs),
+    /// Draws saved runs: latency by percentile, and throughput over time.
+    Plot(PlotArgs),
+    /// Writes the latencies of a saved run for HdrHistogram's tools, or as CSV.
+    Export(ExportArgs),
 }
 
 #[cfg(test)]
