@@ -37,6 +37,7 @@ mod run;
 mod saved;
 mod slots;
 mod statistics;
+mod sweep;
 
 pub use compare::{
     Better, CompareError, Comparison, Contestant, Difference, Method, Pairing, Row, Setting,
@@ -47,8 +48,9 @@ pub use expect::{Expectation, ExpectationError};
 pub use hgrm::{LatencyUnit, NoSamples, percentile_csv, percentile_distribution};
 pub use latency::new_histogram;
 pub use plan::{Plan, PlanError, Target};
-pub use plot::{PlotError, PlotOptions, PlotRun, plot_html, plot_svg};
+pub use plot::{PlotError, PlotOptions, PlotRun, plot_curve_svg, plot_html, plot_svg};
 pub use profile::{Generator, Profile, ProfileError};
 pub use report::{Results, Settings};
 pub use run::{Progress, RunError, run};
 pub use saved::{LoadError, Round, SavedRun};
+pub use sweep::{Curve, Measurement, SweepEnd, SweepError, SweepPlan, SweepVerdict, sweep};

@@ -18,6 +18,7 @@ mod load;
 pub(crate) mod plot;
 mod rounds;
 pub(crate) mod run;
+pub(crate) mod sweep;
 
 /// How a command that did its work ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

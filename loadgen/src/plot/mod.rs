@@ -6,6 +6,7 @@
 
 mod axis;
 mod chart;
+mod curve;
 mod page;
 mod theme;
 
@@ -15,6 +16,7 @@ use hdrhistogram::Histogram;
 
 use self::axis::{Axis, depth, latency, plain, short_count, short_latency, unit_of};
 use self::chart::{Canvas, Chart, Line, WIDTH};
+pub use self::curve::plot_curve_svg;
 use self::theme::Ink;
 use crate::report::{Grouped, round, to_f64};
 use crate::saved::SavedRun;
