@@ -16,6 +16,19 @@
 //! runs from that time whatever the agent or the generator did; the uncorrected figures, from the
 //! actual write, stand beside it.
 //!
+//! What that is worth shows an agent that stalls once, for 200 ms, in a run of 3 s at 1000 NOTIFYs
+//! a second with one in flight. 200 NOTIFYs fall due in the stall, of which one has been sent. From
+//! the intended times the first waited for 200 ms and the last for 1 ms: 150 of the 3000 took more
+//! than 50 ms, and the 99.9th percentile is near 200 ms. From the actual times one took 200 ms, and
+//! the others, sent when the stall was over, took no longer than ever: the 99.9th percentile does
+//! not know of it. Clients behind HAProxy would have waited as the intended times say. A closed loop
+//! gives the uncorrected account of the same agent, and no other.
+//!
+//! An open loop is truthful only as far as the generator keeps its own schedule. How late it was by
+//! itself is measured apart (`late_p50_us` and `late_p99_us`, of NOTIFYs that had a free slot), and
+//! what it could not send for want of one is counted (`unsent`). [`sweep()`] uses both to tell an
+//! agent that is too slow from a generator that is.
+//!
 //! Frames are counted if their ACK came within the measured time. Histograms also have the ACKs of
 //! what was in flight at its end: leaving those out would hide a stall there. Errors count from the
 //! first connection on, the warm-up included.

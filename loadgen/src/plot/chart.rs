@@ -212,28 +212,28 @@ impl Chart {
             .draw(&Text::new(self.x_title.clone(), (middle, bottom), label))
             .map_err(failed)?;
         for bound in &self.bounds {
-            let (points, words, anchor) = match bound {
+            // The words stand where the chart has room for them.
+            let (points, place, offset, pos, words) = match bound {
                 Bound::Y(at, words) => (
                     vec![(x.from, *at), (x.to, *at)],
-                    words,
+                    (x.from, *at),
+                    (12, -6),
                     Pos::new(HPos::Left, VPos::Bottom),
-                ),
-                Bound::X(at, words) => (
-                    vec![(*at, y.from), (*at, y.to)],
                     words,
-                    Pos::new(HPos::Right, VPos::Top),
                 ),
+                Bound::X(at, words) => {
+                    let right = *at < f64::midpoint(x.from, x.to);
+                    let side = if right { HPos::Left } else { HPos::Right };
+                    (
+                        vec![(*at, y.from), (*at, y.to)],
+                        (*at, y.to),
+                        (if right { 12 } else { -12 }, 8),
+                        Pos::new(side, VPos::Top),
+                        words,
+                    )
+                }
             };
-            let offset = if matches!(bound, Bound::Y(..)) {
-                (12, -6)
-            } else {
-                (-12, 8)
-            };
-            let place = match bound {
-                Bound::Y(at, _) => (x.from, *at),
-                Bound::X(at, _) => (*at, y.to),
-            };
-            let style = text(12.0, Ink::Bound, HPos::Left, FontStyle::Normal).pos(anchor);
+            let style = text(12.0, Ink::Bound, HPos::Left, FontStyle::Normal).pos(pos);
             let words = EmptyElement::at(place) + Text::new(words.clone(), offset, style);
             let line = PathElement::new(points, stroke(Ink::Bound, 2));
             chart.draw_series([line]).map_err(failed)?;

@@ -39,10 +39,10 @@ pub fn plot_curve_svg(curve: &Curve) -> Result<String, PlotError> {
         .map(|(name, of)| {
             let [a, b, c] = [const { String::new() }; 3];
             let lowest = figure(Some(lowest), *of);
-            [(*name).to_owned(), a, b, c, lowest, figure(best, *of)]
+            [(*name).to_owned(), a, b, lowest, c, figure(best, *of)]
         })
         .collect();
-    let names = ["", "", "", "at the lowest rate", "at the best rate"];
+    let names = ["", "", "at the lowest rate", "", "at the best rate"];
     let settings = match &curve.settings {
         Some(settings) => format!(
             "open loop, {} connections x {} in flight, profile {}, {}",
