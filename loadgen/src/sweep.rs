@@ -412,7 +412,7 @@ impl Measurement {
 fn judge(run: &SavedRun, bound_ns: u64) -> (SweepVerdict, Option<String>) {
     let results = &run.results;
     if results.errors > 0 {
-        let text = format!("{} errors were counted", Grouped(results.errors));
+        let text = format!("errors counted: {}", Grouped(results.errors));
         return (SweepVerdict::Errors, Some(text));
     }
     // What was never sent would have taken longer than anything that was.
@@ -489,7 +489,7 @@ impl Curve {
         rates.dedup();
         let point = |rate: u64| {
             let of_rate = || self.measurements.iter().filter(move |one| one.rate == rate);
-            let class = of_rate().last()?.verdict.class();
+            let class = of_rate().next_back()?.verdict.class();
             of_rate()
                 .filter(|one| one.verdict.class() == class)
                 .max_by(|a, b| a.p99_us.total_cmp(&b.p99_us))

@@ -167,5 +167,5 @@ fn errors_of_a_sweep_are_counted() {
     args.extend(line.split_whitespace());
     let (code, stdout, _) = loadgen(&args);
     assert_eq!(code, 3, "{stdout}");
-    assert!(stdout.contains("errors: 1 errors were counted"), "{stdout}");
+    assert!(stdout.contains("errors: errors counted: 1"), "{stdout}");
 }

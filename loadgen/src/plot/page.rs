@@ -16,7 +16,7 @@ const HEAD: &str = "<meta charset=\"utf-8\">\n\
     max-width: 1000px; color: #1c1e21; background: #ffffff }\n\
     h2 { font-size: 1.1rem; margin: 2rem 0 .5rem }\n\
     .wide { overflow-x: auto }\n\
-    table { border-collapse: collapse; font-variant-numeric: tabular-nums }\n\
+    table { border-collapse: collapse; font-size: 13px; font-variant-numeric: tabular-nums }\n\
     th, td { padding: .3rem .6rem; border-bottom: 1px solid #dfe2e6; text-align: left; \
     vertical-align: top; overflow-wrap: anywhere }\n\
     thead th { font-weight: 600 }\n\
