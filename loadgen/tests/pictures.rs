@@ -155,6 +155,9 @@ fn a_sweep_finds_a_rate_and_draws_it() {
     let (code, _, stderr) = sweep("--p99-below 500 --from 10");
     assert_eq!(code, 2);
     assert!(stderr.contains("--from: 10 NOTIFYs/s"), "{stderr}");
+    let (code, _, stderr) = sweep("--p99-below 500 --plot curve.html");
+    assert_eq!(code, 2);
+    assert!(stderr.contains("ends in .svg"), "{stderr}");
 }
 
 #[test]

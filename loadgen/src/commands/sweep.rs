@@ -59,6 +59,16 @@ pub(crate) struct SweepArgs {
 /// Searches, prints while it goes, saves, answers.
 pub(crate) fn execute(args: &SweepArgs) -> Result<Exit, Failure> {
     let plan = args.plan().map_err(Failure::flags)?;
+    if let Some(path) = &args.plot
+        && !path
+            .extension()
+            .is_some_and(|extension| extension.eq_ignore_ascii_case("svg"))
+    {
+        return Err(Failure::flags(format!(
+            "--plot {}: give a name that ends in .svg",
+            path.display()
+        )));
+    }
     let create = |flag, path: &Option<PathBuf>| {
         let path = path.as_deref();
         path.map(|path| Output::create(flag, path)).transpose()
@@ -91,11 +101,12 @@ pub(crate) fn execute(args: &SweepArgs) -> Result<Exit, Failure> {
     }
     if args.json {
         print(format_args!("{json}\n"))?;
-    } else {
-        print(format_args!("{}\n", curve.answer()))?;
     }
     if let SweepEnd::Failed { .. } = curve.end {
         return Err(Failure::failed(curve.answer()));
+    }
+    if !args.json {
+        print(format_args!("{}\n", curve.answer()))?;
     }
     Ok(if curve.best_rate.is_none() {
         Exit::CountedErrors
