@@ -4,7 +4,10 @@ use clap::{Parser, Subcommand};
 
 use crate::commands::ab::AbArgs;
 use crate::commands::compare::CompareArgs;
+use crate::commands::export::ExportArgs;
+use crate::commands::plot::PlotArgs;
 use crate::commands::run::RunArgs;
+use crate::commands::sweep::SweepArgs;
 
 /// Drives an SPOE agent as HAProxy does and measures its latency.
 #[derive(Debug, Parser)]
@@ -28,6 +31,12 @@ pub(crate) enum Command {
     Ab(Box<AbArgs>),
     /// Compares saved runs.
     Compare(CompareArgs),
+    /// Searches the highest rate at which the agent still answers in time.
+    Sweep(Box<SweepArgs>),
+    /// Draws saved runs: latency by percentile, and throughput over time.
+    Plot(PlotArgs),
+    /// Writes the latencies of a saved run for HdrHistogram's tools, or as CSV.
+    Export(ExportArgs),
 }
 
 #[cfg(test)]

@@ -16,6 +16,9 @@ fn main() -> ExitCode {
         Command::Run(args) => commands::run::execute(&args),
         Command::Ab(args) => commands::ab::execute(&args),
         Command::Compare(args) => commands::compare::execute(&args),
+        Command::Sweep(args) => commands::sweep::execute(&args),
+        Command::Plot(args) => commands::plot::execute(&args),
+        Command::Export(args) => commands::export::execute(&args),
     };
     match done {
         Ok(exit) => exit.into(),

@@ -14,7 +14,7 @@ use crate::saved::{LoadError, Round, SavedRun};
 use crate::statistics::scatter;
 
 /// The generator is taken for the bottleneck above this share of its threads' time.
-const BUSY: f64 = 0.9;
+pub(crate) const BUSY: f64 = 0.9;
 
 /// The generator is taken for late above this at its own 99th percentile.
 const LATE_US: f64 = 1_000.0;

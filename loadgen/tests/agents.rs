@@ -8,6 +8,7 @@ use std::os::unix::net::UnixListener;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use hdrhistogram::Histogram;
 use ringspoa_loadgen::{ErrorKind, Plan, Profile, Progress, RunError, SavedRun, Target, run};
 
 use crate::support::{Behaviour, agent, start};
@@ -187,40 +188,62 @@ fn without_pipelining_one_is_in_flight() {
     assert_eq!(run.results.errors, 0);
 }
 
+/// Latencies of more than 50 ms: what a stall of 200 ms makes, and a slow machine hardly does.
+fn stalled(histogram: &Histogram<u64>) -> u64 {
+    histogram.len() - histogram.count_between(0, 50_000_000)
+}
+
 #[test]
 fn an_open_loop_sees_the_stall_that_the_uncorrected_figures_miss() {
-    let (target, _) = start(Behaviour::Stalls);
+    let (target, _) = start(Behaviour::Stalls(1_500));
     let plan = Plan {
         in_flight: 1,
         rate: Some(1_000),
-        duration: Duration::from_millis(1_000),
+        duration: Duration::from_secs(3),
         ..plan(target)
     };
     let run = run_quietly(&plan);
     let results = &run.results;
-    assert_eq!(
-        (results.errors, results.unsent),
-        (0, 0),
-        "{:?}",
-        results.error_examples
-    );
-    assert!(results.frames.abs_diff(1_000) <= 20, "{}", results.frames);
-    // 200 of 1000 NOTIFYs fell due in the stall, and waited 100 ms on average.
-    assert!(results.p90_us > 50_000.0, "{}", results.p90_us);
+    assert_eq!(results.errors, 0, "{:?}", results.error_examples);
+    // At the end of the run a NOTIFY or two may wait for the last ACK.
+    let got = run.corrected.len() + results.unsent;
+    assert_eq!(got, 3_000);
+    assert!(results.unsent < 30, "{}", results.unsent);
+    // 200 NOTIFYs fell due in the stall. The 150 of its first 150 ms waited for more than 50 ms,
+    // and the first of them for all of it: they are 5 % of all, so p99 and p99.9 are among them.
+    let seen = stalled(&run.corrected);
+    assert!((100..=400).contains(&seen), "{seen}");
+    assert!(results.p99_us > 100_000.0, "{}", results.p99_us);
     assert!(results.p999_us > 150_000.0, "{}", results.p999_us);
-    // Only the one in flight saw it from its own send time.
-    assert!(
-        results.uncorrected_p99_us < 20_000.0,
-        "{}",
-        results.uncorrected_p99_us
-    );
-    assert!(
-        results.uncorrected_max_us > 150_000.0,
-        "{}",
-        results.uncorrected_max_us
-    );
+    // From its actual send time only the one in flight took long, of 3000, which is beyond p99.9:
+    // the others were sent when the stall was over. A machine with hiccups of its own may add some.
+    let seen = stalled(&run.uncorrected);
+    assert!((1..=10).contains(&seen), "{seen}");
+    let us = results.uncorrected_p99_us;
+    assert!(us < 50_000.0, "{us}");
+    let us = results.uncorrected_max_us;
+    assert!(us > 150_000.0, "{us}");
     // The generator did not wait for itself.
     assert!(results.late_p50_us < 1_000.0, "{}", results.late_p50_us);
+}
+
+#[test]
+fn a_closed_loop_misses_the_stall_in_both_figures() {
+    let (target, _) = start(Behaviour::Stalls(200));
+    let plan = Plan {
+        in_flight: 1,
+        duration: Duration::from_secs(3),
+        ..plan(target)
+    };
+    let run = run_quietly(&plan);
+    let results = &run.results;
+    assert_eq!(results.errors, 0, "{:?}", results.error_examples);
+    // It waited with the agent: the stall is one latency of thousands.
+    assert_eq!(run.corrected, run.uncorrected);
+    let seen = stalled(&run.corrected);
+    assert!((1..=10).contains(&seen), "{seen} of {}", results.frames);
+    assert!(results.max_us > 150_000.0, "{}", results.max_us);
+    assert!(results.p99_us < 50_000.0, "{}", results.p99_us);
 }
 
 #[test]

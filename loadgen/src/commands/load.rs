@@ -9,18 +9,25 @@ use ringspoa_loadgen::{Expectation, Plan, Profile, Target};
 /// The load: how many, how fast, how long, of what.
 #[derive(Debug, Args)]
 pub(crate) struct LoadArgs {
-    /// Connections to open.
-    #[arg(long, value_name = "N")]
-    connections: usize,
-    /// NOTIFYs in flight on each connection; HAProxy has at most 20.
-    #[arg(long, value_name = "D")]
-    in_flight: usize,
     /// NOTIFYs a second over all connections: an open loop.
     #[arg(long, value_name = "R")]
     rate: Option<u64>,
     /// Seconds to measure.
     #[arg(long, value_name = "S", value_parser = seconds, allow_negative_numbers = true)]
     duration: Duration,
+    #[command(flatten)]
+    traffic: TrafficArgs,
+}
+
+/// The load but for its rate and how long it lasts, which a sweep chooses itself.
+#[derive(Debug, Args)]
+pub(crate) struct TrafficArgs {
+    /// Connections to open.
+    #[arg(long, value_name = "N")]
+    connections: usize,
+    /// NOTIFYs in flight on each connection; HAProxy has at most 20.
+    #[arg(long, value_name = "D")]
+    in_flight: usize,
     /// Seconds before that, not counted.
     #[arg(long, value_name = "S", default_value = "1", value_parser = seconds, allow_negative_numbers = true)]
     warmup: Duration,
@@ -61,14 +68,28 @@ pub(crate) struct LoadArgs {
 impl LoadArgs {
     /// The plan these flags describe, against one agent.
     pub(crate) fn plan(&self, target: &Target) -> Result<Plan, String> {
+        let plan = self.traffic.plan(target, self.rate, self.duration)?;
+        plan.check().map_err(|error| error.to_string())?;
+        Ok(plan)
+    }
+}
+
+impl TrafficArgs {
+    /// The plan these flags describe at a rate; not checked yet.
+    pub(crate) fn plan(
+        &self,
+        target: &Target,
+        rate: Option<u64>,
+        duration: Duration,
+    ) -> Result<Plan, String> {
         let profile = Profile::load(&self.profile, self.message.as_deref(), self.ip)
             .map_err(|error| format!("--profile: {error}"))?;
-        let plan = Plan {
+        Ok(Plan {
             connections: self.connections,
             in_flight: self.in_flight,
-            rate: self.rate,
+            rate,
             warmup: self.warmup,
-            duration: self.duration,
+            duration,
             drain: self.drain,
             connect_timeout: self.connect_timeout,
             threads: self.threads,
@@ -77,13 +98,11 @@ impl LoadArgs {
             max_frame_size: self.max_frame_size,
             expectations: self.expect.clone(),
             ..Plan::new(target.clone(), profile)
-        };
-        plan.check().map_err(|error| error.to_string())?;
-        Ok(plan)
+        })
     }
 }
 
-fn seconds(text: &str) -> Result<Duration, String> {
+pub(crate) fn seconds(text: &str) -> Result<Duration, String> {
     let number = text.strip_suffix('s').unwrap_or(text);
     let seconds: f64 = number
         .parse()

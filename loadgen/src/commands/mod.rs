@@ -13,9 +13,12 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 
 pub(crate) mod ab;
 pub(crate) mod compare;
+pub(crate) mod export;
 mod load;
+pub(crate) mod plot;
 mod rounds;
 pub(crate) mod run;
+pub(crate) mod sweep;
 
 /// How a command that did its work ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -103,6 +106,16 @@ pub(crate) fn stop_flag() -> Result<Arc<AtomicBool>, Failure> {
     Ok(stop)
 }
 
+/// Loads a run, naming the file in what goes wrong.
+pub(crate) fn load(path: &Path) -> Result<SavedRun, Failure> {
+    SavedRun::load(path).map_err(|error| {
+        Failure::failed(format!(
+            "{}: {error}; give a file that --output of a run wrote",
+            path.display()
+        ))
+    })
+}
+
 /// The file of `--output` and its like. It is written beside its place and moved there, so that a run that
 /// fails does not take the results of the last one with it.
 pub(crate) struct Output {
@@ -139,14 +152,28 @@ impl Output {
 
     /// Saves the run and moves it to its place.
     pub(crate) fn write(&mut self, result: &SavedRun) -> Result<(), Failure> {
-        let fail = |reason: &dyn Display| {
-            Failure::failed(format!("{} {}: {reason}", self.flag, self.path.display()))
+        self.finish(|file| result.save(file).map_err(Failure::failed))
+    }
+
+    /// Writes a text and moves it to its place.
+    pub(crate) fn write_text(&mut self, text: &str) -> Result<(), Failure> {
+        self.finish(|mut file| file.write_all(text.as_bytes()).map_err(Failure::failed))
+    }
+
+    fn finish(&mut self, write: impl FnOnce(File) -> Result<(), Failure>) -> Result<(), Failure> {
+        let Some(file) = self.file.take() else {
+            return Ok(());
         };
-        if let Some(file) = self.file.take() {
-            result.save(file).map_err(|error| fail(&error))?;
-            fs::rename(&self.partial, &self.path).map_err(|error| fail(&error))?;
-        }
-        Ok(())
+        let named = |failure: Failure| {
+            Failure::failed(format!(
+                "{} {}: {}",
+                self.flag,
+                self.path.display(),
+                failure.text
+            ))
+        };
+        write(file).map_err(named)?;
+        fs::rename(&self.partial, &self.path).map_err(|error| named(Failure::failed(error)))
     }
 }
 

@@ -4,8 +4,8 @@
 
 use std::io::{Read, Write};
 use std::net::TcpListener;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use ringspoa::spop::{
     AckWriter, AgentHello, Disconnect, Frame, FrameId, FrameType, HaproxyHello, Messages, Scope,
@@ -30,8 +30,8 @@ pub(crate) enum Behaviour {
     Disconnects,
     /// Never answers the 50th.
     Forgets,
-    /// Waits 200 ms at the first after 300 ms.
-    Stalls,
+    /// Waits 200 ms, once, with the ACK of this one.
+    Stalls(usize),
     Sequential,
     /// Waits 5 ms before it answers what a read brought.
     Slow,
@@ -40,9 +40,7 @@ pub(crate) enum Behaviour {
 pub(crate) struct Agent {
     behaviour: Behaviour,
     pub(crate) notifies: AtomicUsize,
-    stalled: AtomicBool,
     pub(crate) connections: AtomicUsize,
-    started: Instant,
 }
 
 /// Serves connections on threads that end with them.
@@ -64,9 +62,7 @@ pub(crate) fn agent(behaviour: Behaviour) -> &'static Agent {
     Box::leak(Box::new(Agent {
         behaviour,
         notifies: AtomicUsize::new(0),
-        stalled: AtomicBool::new(false),
         connections: AtomicUsize::new(0),
-        started: Instant::now(),
     }))
 }
 
@@ -164,10 +160,7 @@ impl Agent {
                 let scope = output.len() - "remediation".len() - 1 - 1 - "ban".len() - 2 - 1;
                 output[scope] = 9;
             }
-            Behaviour::Stalls
-                if self.started.elapsed() > Duration::from_millis(300)
-                    && !self.stalled.swap(true, Ordering::Relaxed) =>
-            {
+            Behaviour::Stalls(at) if count == at => {
                 std::thread::sleep(Duration::from_millis(200));
             }
             _ => {}
