@@ -129,6 +129,7 @@ pub(super) async fn pump<A: Agent + 'static>(
             } else if turn.filled > 0 {
                 let timeout = worker.config.write_timeout;
                 let ends = [turn.first, turn.filled];
+                output = worker.buffers.fit_output(output, turn.filled);
                 (written, output) = peer
                     .write(Lane::Pump, output, 0, ends, began, timeout)
                     .await;
