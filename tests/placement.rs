@@ -35,44 +35,53 @@ fn ask(socket: &mut (impl Read + Write)) {
     assert_ne!(socket.read(&mut buffer).unwrap(), 0);
 }
 
+/// Opens this many connections at once, asks on each, and returns what each core was asked.
+fn spread(connections: usize, address: ListenAddress, driver: Driver) -> Vec<u64> {
+    let asked: Arc<Vec<_>> = Arc::new((0..1024).map(|_| AtomicU64::new(0)).collect());
+    let mut config = ServerConfig::listening_on(address);
+    config.driver = driver;
+    let for_agents = Arc::clone(&asked);
+    let server = Server::start(config, move |core| {
+        Ok(Counting {
+            core,
+            asked: Arc::clone(&for_agents),
+        })
+    })
+    .unwrap();
+    let cores = server.cores().len();
+    // All are open before the first one asks.
+    match &server.addresses()[0] {
+        ListenAddress::Tcp(address) => {
+            let connect = |_| TcpStream::connect(address).unwrap();
+            let mut sockets: Vec<_> = (0..connections).map(connect).collect();
+            sockets.iter_mut().for_each(ask);
+        }
+        ListenAddress::Unix { path, .. } => {
+            let connect = |_| UnixStream::connect(path).unwrap();
+            let mut sockets: Vec<_> = (0..connections).map(connect).collect();
+            sockets.iter_mut().for_each(ask);
+        }
+    }
+    server.drain();
+    server.join().unwrap();
+    asked[..cores]
+        .iter()
+        .map(|count| count.load(Ordering::Relaxed))
+        .collect()
+}
+
 #[test]
 fn a_burst_of_connections_is_spread_evenly_over_the_cores() {
     let path = std::env::temp_dir().join(format!("ringspoa-placement-{}", std::process::id()));
     let unix: ListenAddress = format!("unix:{}", path.display()).parse().unwrap();
     for driver in [Driver::Auto, Driver::Epoll] {
         for address in ["127.0.0.1:0".parse().unwrap(), unix.clone()] {
-            let asked: Arc<Vec<_>> = Arc::new((0..1024).map(|_| AtomicU64::new(0)).collect());
-            let mut config = ServerConfig::listening_on(address);
-            config.driver = driver;
-            let for_agents = Arc::clone(&asked);
-            let server = Server::start(config, move |core| {
-                Ok(Counting {
-                    core,
-                    asked: Arc::clone(&for_agents),
-                })
-            })
-            .unwrap();
-            let cores = server.cores().len();
-            // All are open before the first one asks.
-            match &server.addresses()[0] {
-                ListenAddress::Tcp(address) => {
-                    let connect = |_| TcpStream::connect(address).unwrap();
-                    let mut sockets: Vec<_> = (0..4 * cores).map(connect).collect();
-                    sockets.iter_mut().for_each(ask);
-                }
-                ListenAddress::Unix { path, .. } => {
-                    let connect = |_| UnixStream::connect(path).unwrap();
-                    let mut sockets: Vec<_> = (0..4 * cores).map(connect).collect();
-                    sockets.iter_mut().for_each(ask);
-                }
+            for connections in [2, 16, 300] {
+                let counts = spread(connections, address.clone(), driver);
+                let (most, least) = (counts.iter().max().unwrap(), counts.iter().min().unwrap());
+                assert_eq!(counts.iter().sum::<u64>(), connections as u64);
+                assert!(most - least <= 1, "{connections}, {driver:?}: {counts:?}");
             }
-            let counts: Vec<_> = asked[..cores]
-                .iter()
-                .map(|count| count.load(Ordering::Relaxed))
-                .collect();
-            server.drain();
-            server.join().unwrap();
-            assert_eq!(counts, vec![4; cores], "{driver:?}");
         }
     }
 }
