@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use ringspoa_loadgen::{Comparison, Contestant, SavedRun, Setting};
+use ringspoa_loadgen::{Comparison, Contestant, Setting};
 
-use crate::commands::{Exit, Failure, print};
+use crate::commands::{Exit, Failure, load, print};
 
 /// What may differ, however it is compared.
 const ALL: &str = "all";
@@ -71,9 +71,7 @@ impl GateArgs {
 pub(crate) fn execute(args: &CompareArgs) -> Result<Exit, Failure> {
     let mut runs = Vec::new();
     for path in &args.files {
-        let run = SavedRun::load(path)
-            .map_err(|error| Failure::failed(format!("{}: {error}", path.display())))?;
-        runs.push((path.display().to_string(), run));
+        runs.push((path.display().to_string(), load(path)?));
     }
     let contestants: Vec<_> = runs
         .iter()

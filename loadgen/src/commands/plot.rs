@@ -22,7 +22,8 @@ pub(crate) struct PlotArgs {
     /// Where to write it: .svg for the picture, .html for a page with figures and settings too.
     #[arg(long, short, value_name = "FILE.svg|FILE.html")]
     output: PathBuf,
-    /// Names for the legend, in the order of the files; without this, the names of the files.
+    /// Names for the legend, in the order of the files; without this, those that `ab` was given, or
+    /// of the files.
     #[arg(long, value_name = "A,B,...", value_delimiter = ',')]
     labels: Vec<String>,
     /// Latencies from the actual send time, which hide the stalls of an open loop.
@@ -43,12 +44,16 @@ enum Kind {
 /// Loads, draws, writes.
 pub(crate) fn execute(args: &PlotArgs) -> Result<Exit, Failure> {
     let kind = kind(&args.output)?;
-    let labels = labels(&args.runs, &args.labels)?;
     let runs: Vec<SavedRun> = args
         .runs
         .iter()
         .map(|path| load(path))
         .collect::<Result<_, _>>()?;
+    let names: Vec<_> = runs
+        .iter()
+        .map(|run| run.settings.name.as_deref())
+        .collect();
+    let labels = labels(&args.runs, &names, &args.labels)?;
     let runs: Vec<PlotRun<'_>> = labels
         .into_iter()
         .zip(&runs)
@@ -79,9 +84,13 @@ fn kind(path: &Path) -> Result<Kind, Failure> {
     }
 }
 
-/// A name for each file: as given, or the file's without `.json`, or, where two files have the
-/// same, the whole path.
-fn labels(paths: &[PathBuf], given: &[String]) -> Result<Vec<String>, Failure> {
+/// A name for each run: as given, or the one it was saved with, or the file's without `.json`, or,
+/// where two would have the same, the whole path.
+fn labels(
+    paths: &[PathBuf],
+    names: &[Option<&str>],
+    given: &[String],
+) -> Result<Vec<String>, Failure> {
     if !given.is_empty() {
         if given.len() != paths.len() {
             return Err(Failure::flags(format!(
@@ -92,19 +101,24 @@ fn labels(paths: &[PathBuf], given: &[String]) -> Result<Vec<String>, Failure> {
         }
         return Ok(given.to_vec());
     }
-    let name = |path: &PathBuf| {
+    let stem = |path: &PathBuf| {
         path.file_stem()
-            .map_or_else(String::new, |name| name.to_string_lossy().into_owned())
+            .map_or_else(String::new, |stem| stem.to_string_lossy().into_owned())
     };
-    let unique = |path: &PathBuf| paths.iter().filter(|one| name(one) == name(path)).count() == 1;
-    let label = |path| {
-        if unique(path) {
-            name(path)
+    let short: Vec<String> = paths
+        .iter()
+        .zip(names)
+        .map(|(path, name)| name.map_or_else(|| stem(path), str::to_owned))
+        .collect();
+    let unique = |label: &String| short.iter().filter(|one| *one == label).count() == 1;
+    let label = |(label, path): (&String, &PathBuf)| {
+        if unique(label) {
+            label.clone()
         } else {
             path.display().to_string()
         }
     };
-    Ok(paths.iter().map(label).collect())
+    Ok(short.iter().zip(paths).map(label).collect())
 }
 
 #[cfg(test)]
@@ -114,10 +128,16 @@ mod tests {
     #[test]
     fn files_have_names_that_differ() {
         let paths = ["a/x.json", "b/x.json", "b/y.json"].map(PathBuf::from);
-        assert_eq!(labels(&paths, &[]).unwrap(), ["a/x.json", "b/x.json", "y"]);
+        let none = [None; 3];
+        assert_eq!(
+            labels(&paths, &none, &[]).unwrap(),
+            ["a/x.json", "b/x.json", "y"]
+        );
+        let named = [Some("new"), Some("old"), None];
+        assert_eq!(labels(&paths, &named, &[]).unwrap(), ["new", "old", "y"]);
         let given = ["1", "2", "3"].map(str::to_owned);
-        assert_eq!(labels(&paths, &given).unwrap(), given);
-        let failure = labels(&paths, &given[..2]).unwrap_err();
+        assert_eq!(labels(&paths, &named, &given).unwrap(), given);
+        let failure = labels(&paths, &none, &given[..2]).unwrap_err();
         assert_eq!(failure.code, 2);
         assert!(
             failure.text.contains("2 names for 3 files"),
