@@ -55,7 +55,8 @@ impl Buffers {
     pub(super) fn take_output(&self, len: usize, largest: usize) -> Vec<u8> {
         let (class, capacity) = class(len, SMALL_OUTPUT_LEN, largest);
         let free = self.output.borrow_mut()[class].pop();
-        free.unwrap_or_else(|| vec![0; capacity])
+        // Longer than the short ones, which are told by their capacity.
+        free.unwrap_or_else(|| vec![0; capacity.max(SHORT_OUTPUT_LEN + 1)])
     }
 
     /// What is to be written of `buffer`, in a buffer that is right for it.
@@ -83,7 +84,8 @@ impl Buffers {
 
 fn class(len: usize, small: usize, largest: usize) -> (usize, usize) {
     if len <= small {
-        (0, small)
+        // Where the settings allow only less, it is less: that is how memory is traded.
+        (0, small.min(largest))
     } else {
         debug_assert!(
             len <= largest,
@@ -110,7 +112,7 @@ mod tests {
         small.push(1);
         let (large, output) = (
             buffers.take_input(65_536, 70_000),
-            buffers.take_output(9, 99),
+            buffers.take_output(9, 70_000),
         );
         assert_eq!(
             (small.capacity(), large.capacity()),
@@ -123,6 +125,22 @@ mod tests {
         let again = buffers.take_input(300, 70_000);
         assert_eq!((again.as_ptr(), again.len()), (at, 0));
         assert_eq!(buffers.take_input(20_000, 70_000).capacity(), 70_000);
+    }
+
+    #[test]
+    fn small_frames_get_small_buffers() {
+        let buffers = Buffers::default();
+        assert_eq!(buffers.take_input(0, 260).capacity(), 260);
+        let output = buffers.take_output(output_len(256), output_len(256));
+        assert!(output.len() >= output_len(256));
+        let at = output.as_ptr();
+        let short = buffers.fit_output(output, 12);
+        assert_eq!((short.len(), short.capacity()), (12, SHORT_OUTPUT_LEN));
+        let at_short = short.as_ptr();
+        buffers.give_output(short);
+        let output = buffers.take_output(9, output_len(256));
+        assert_eq!(output.as_ptr(), at);
+        assert_eq!(buffers.fit_output(output, 1).as_ptr(), at_short);
     }
 
     #[test]
