@@ -6,6 +6,7 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::mpsc;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
@@ -191,12 +192,16 @@ fn run(
     // Before anything listens, so that a signal never finds the default action.
     let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
     let drain_timeout = config.drain_timeout;
+    let busy_poll = match config.busy_poll {
+        Duration::ZERO => String::new(),
+        limit => format!("busy polling for {limit:?}; "),
+    };
     let server = Server::start(config, move |_core| {
         Ok(RemediationAgent::new(table.clone()))
     })?;
     let listen: Vec<_> = server.addresses().iter().map(ToString::to_string).collect();
     log::info!(
-        "ringspoa {} listening on {}; CPUs {:?}; {}; {lists}",
+        "ringspoa {} listening on {}; CPUs {:?}; {}; {busy_poll}{lists}",
         env!("CARGO_PKG_VERSION"),
         listen.join(", "),
         server.cores(),

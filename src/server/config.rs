@@ -10,6 +10,9 @@ use crate::agent::Fallback;
 use crate::connection::{LARGEST_MAX_FRAME_SIZE, Limits};
 use crate::spop::MIN_MAX_FRAME_SIZE;
 
+/// A core that polls for longer than this between two NOTIFYs is not meant to.
+const MAX_BUSY_POLL: Duration = Duration::from_secs(1);
+
 /// Settings of a [`Server`](super::Server).
 #[derive(Clone, Debug)]
 pub struct ServerConfig {
@@ -42,7 +45,7 @@ pub struct ServerConfig {
     /// How long a core looks for more input before it sleeps; default 0, not at all. Some tens of
     /// microseconds take the waking of the CPU out of each answer at low load, a third of the
     /// median or less, and keep the core busy for as long as NOTIFYs come closer together than
-    /// that. Under load, where cores do not sleep, it changes nothing.
+    /// that. Under load, where cores do not sleep, it changes nothing. 1 s at most.
     pub busy_poll: Duration,
 }
 
@@ -96,6 +99,12 @@ impl ServerConfig {
             if value.is_zero() {
                 return Err(ConfigError(format!("{name} must be longer than 0")));
             }
+        }
+        if self.busy_poll > MAX_BUSY_POLL {
+            return Err(ConfigError(format!(
+                "busy_poll is {:?}, must be at most {MAX_BUSY_POLL:?}: some tens of microseconds do",
+                self.busy_poll
+            )));
         }
         let at_least_one = [
             ("listen", self.listen.len()),
@@ -320,6 +329,12 @@ mod tests {
                 .starts_with("max_frame_size is 255")
         );
         config.limits.max_frame_size = LARGEST_MAX_FRAME_SIZE;
+        config.busy_poll = Duration::from_millis(1_001);
+        assert_eq!(
+            config.check().unwrap_err().to_string(),
+            "busy_poll is 1.001s, must be at most 1s: some tens of microseconds do"
+        );
+        config.busy_poll = Duration::from_secs(1);
         config.max_connections = 0;
         assert_eq!(
             config.check().unwrap_err().to_string(),

@@ -3,7 +3,7 @@
 use std::future::poll_fn;
 use std::pin::pin;
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use monoio::buf::IoBufMut;
 use monoio::io::{AsyncReadRent, OwnedReadHalf};
@@ -27,14 +27,15 @@ const CLOCK_EVERY: usize = 16;
 /// How much of a core a peer takes by always having something to read. On epoll a read or write
 /// that need not wait lets no other task run; on a ring each one does.
 struct Share {
-    /// When it last waited, for whatever reason.
-    began: Duration,
+    /// When it last waited, for whatever reason; epoll only. Not by the coarse clock, whose next tick
+    /// may be due at any time: it made one of a thousand NOTIFYs of a lone peer wait for 2 ms.
+    began: Option<Instant>,
     /// Turns since then.
     turns: usize,
 }
 
 impl Share {
-    /// A peer rests when the coarse clock has ticked.
+    /// A peer rests after this long.
     const SLICE: Duration = Duration::from_millis(1);
 
     /// Or after this many turns, divided by the core's peers, since all of them may do the same;
@@ -42,9 +43,9 @@ impl Share {
     const TURNS: usize = 64;
     const MIN_TURNS: usize = 8;
 
-    const fn new(now: Duration) -> Self {
+    fn new(is_io_uring: bool) -> Self {
         Self {
-            began: now,
+            began: (!is_io_uring).then(Instant::now),
             turns: 0,
         }
     }
@@ -52,13 +53,11 @@ impl Share {
     /// Lets the others run if it is their turn.
     async fn give_way<A: Agent + 'static>(&mut self, worker: &Worker<A>) {
         self.turns += 1;
-        if worker.is_io_uring {
-            return;
-        }
+        let Some(began) = self.began else { return };
         let turns = (Self::TURNS / worker.peer_count().max(1)).max(Self::MIN_TURNS);
-        if self.turns >= turns || now() >= self.began + Self::SLICE {
+        if self.turns >= turns || began.elapsed() >= Self::SLICE {
             monoio::time::sleep(REST).await;
-            *self = Self::new(now());
+            *self = Self::new(worker.is_io_uring);
         }
     }
 }
@@ -86,7 +85,7 @@ pub(super) async fn pump<A: Agent + 'static>(
     let mut input = worker.buffers.take_input(0, worker.largest_input());
     // input[start..] is what was not handled yet: a part of a frame, between turns.
     let mut start = 0;
-    let mut share = Share::new(now());
+    let mut share = Share::new(worker.is_io_uring);
     'connection: loop {
         let wanted = peer.connection.borrow().min_input_len();
         input = make_room(worker, input, &mut start, wanted);
@@ -106,7 +105,7 @@ pub(super) async fn pump<A: Agent + 'static>(
         }
         let mut began = now();
         if waited {
-            share = Share::new(began);
+            share = Share::new(worker.is_io_uring);
         } else {
             share.give_way(worker).await;
             began = now();
