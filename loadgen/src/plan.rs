@@ -41,6 +41,9 @@ impl FromStr for Target {
             }
             return Ok(Self::Unix(path.into()));
         }
+        if text.contains('/') {
+            return Err(format!("for a Unix socket write unix:{text}"));
+        }
         let hint = "write HOST:PORT, such as 127.0.0.1:9000, or unix:PATH";
         let mut addresses = text
             .to_socket_addrs()

@@ -17,7 +17,7 @@ use crate::statistics::scatter;
 pub(crate) const BUSY: f64 = 0.9;
 
 /// The generator is taken for late above this at its own 99th percentile.
-const LATE_US: f64 = 1_000.0;
+pub(crate) const LATE_US: f64 = 1_000.0;
 
 /// How a run was made.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -403,7 +403,15 @@ impl Results {
     }
 
     /// What the figures themselves give cause to say, always in the same order.
-    fn figure_warnings(&self, settings: &Settings) -> [Option<String>; 3] {
+    fn figure_warnings(&self, settings: &Settings) -> [Option<String>; 4] {
+        let short = settings.duration_asked_s.and_then(|asked| {
+            (self.duration_s < asked * 0.99).then(|| {
+                format!(
+                    "ended early: {:.2} of {asked} s were measured",
+                    self.duration_s
+                )
+            })
+        });
         let busy = (self.cpu_busy > BUSY && settings.rate.is_none()).then(|| {
             format!(
                 "the generator used {:.0} % of its threads' time: the agent may be faster than \
@@ -414,8 +422,9 @@ impl Results {
         let late = (self.late_p99_us > LATE_US).then(|| {
             format!(
                 "the generator itself was late by {} us at its 99th percentile, which the \
-                 latencies contain: try more --threads, --cores or a lower --rate",
-                Micros(round(self.late_p99_us * 1e3))
+                 latencies contain: {}",
+                Micros(round(self.late_p99_us * 1e3)),
+                self.late_advice()
             )
         });
         let unsent = (self.unsent > 0).then(|| {
@@ -425,7 +434,19 @@ impl Results {
                 Grouped(self.unsent)
             )
         });
-        [busy, late, unsent]
+        [short, busy, late, unsent]
+    }
+
+    /// What to do about a generator that was late.
+    fn late_advice(&self) -> String {
+        if self.cpu_busy < 0.5 {
+            return format!(
+                "though it used only {:.0} % of its threads' time, so something else runs on its \
+                 cores, see top; give it --cores of its own",
+                self.cpu_busy * 100.0
+            );
+        }
+        "try more --threads, --cores of its own or a lower --rate".to_owned()
     }
 }
 

@@ -103,8 +103,8 @@ impl fmt::Display for RunError {
             ),
             Self::Pin { core, reason } => write!(
                 f,
-                "cannot pin a thread to core {core}: {reason}; give --cores that this process may \
-                 use (see taskset -p)"
+                "--cores: cannot pin a thread to core {core}: {reason}; this process may use {}",
+                usable_cores()
             ),
             Self::System(reason) => f.write_str(reason),
             Self::Stopped => f.write_str("interrupted before the run began"),
@@ -248,6 +248,18 @@ pub fn run(
             },
         ))
     })
+}
+
+/// The cores this process may use, for people.
+fn usable_cores() -> String {
+    let Ok(set) = rustix::thread::sched_getaffinity(None) else {
+        return "those that taskset -p says".to_owned();
+    };
+    let cores = (0..CpuSet::MAX_CPU).filter(|&core| set.is_set(core));
+    cores
+        .map(|core| core.to_string())
+        .collect::<Vec<_>>()
+        .join(",")
 }
 
 fn pin(plan: &Plan, thread: usize) -> Result<(), RunError> {

@@ -426,8 +426,9 @@ fn judge(run: &SavedRun, bound_ns: u64) -> (SweepVerdict, Option<String>) {
     // Only where it fails does it matter whose fault it is.
     if results.late_p99_us * 2e3 > to_f64(bound_ns) {
         let text = format!(
-            "it sent {} us late by itself at its 99th percentile",
-            Micros(round(results.late_p99_us * 1e3))
+            "it sent {} us late by itself at its 99th percentile, using {:.0} % of its threads' time",
+            Micros(round(results.late_p99_us * 1e3)),
+            results.cpu_busy * 100.0
         );
         return (SweepVerdict::Generator, Some(text));
     }
@@ -527,7 +528,8 @@ impl Curve {
             }
             SweepEnd::Generator { rate, reason } => format!(
                 "{at_least}, and the agent may be faster: at {} the generator itself was the limit \
-                 ({reason}); give it more --threads, --connections or --cores of its own",
+                 ({reason}); give it --cores that nothing else runs on, and if it used most of its \
+                 time more --threads",
                 Grouped(*rate)
             ),
             SweepEnd::NothingPassed { reason } => format!(

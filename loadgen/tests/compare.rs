@@ -93,12 +93,17 @@ fn two_equal_agents_are_compared_in_pairs() {
     }
     assert_ne!(saved_a.rounds[0].pair, saved_a.rounds[1].pair);
 
-    // A run beside itself is the same, to the last digit.
-    let (code, json, _) = texts(&loadgen(&["compare", &file_a, &file_a, "--json"]));
+    // A run beside itself is the same, to the last digit. As one file it is a mistake.
+    let copy = path(dir.path(), "copy.json");
+    std::fs::copy(&file_a, &copy).unwrap();
+    let (code, json, _) = texts(&loadgen(&["compare", &file_a, &copy, "--json"]));
     let json: Value = serde_json::from_str(&json).unwrap();
     assert_eq!(code, 0);
     assert_eq!(figure(&json, "p99_us")["verdict"], "within_noise");
     assert_eq!(figure(&json, "p99_us")["ratio"], 1.0);
+    let (code, _, stderr) = texts(&loadgen(&["compare", &file_a, &file_a]));
+    assert_eq!(code, 2);
+    assert!(stderr.contains("is given twice"), "{stderr}");
 }
 
 #[test]
@@ -177,8 +182,8 @@ fn an_agent_that_is_not_there_is_named_by_its_argument() {
     let (code, stdout, stderr) = ab(&well, &nobody, &[]);
     assert_eq!(code, 1);
     assert!(stderr.contains("as TARGET_B"), "{stderr}");
-    // What was measured of the other is not lost.
-    assert!(stdout.contains("throughput"), "{stdout}");
+    // It is found out before the other has its round.
+    assert_eq!(stdout, "");
     let (code, stdout, stderr) = ab(&nobody, &well, &[]);
     assert_eq!((code, stdout.as_str()), (1, ""));
     assert!(stderr.contains("as TARGET_A"), "{stderr}");
@@ -367,7 +372,15 @@ fn compare_refuses_what_is_not_alike_and_says_how_to_allow_it() {
         stdout.contains("run --rounds 5") && !stdout.contains(" worse"),
         "{stdout}"
     );
-    let (code, _, stderr) = texts(&loadgen(&["compare", a, a, "--fail-if-slower", "5"]));
+    let (code, _, stderr) = texts(&loadgen(&[
+        "compare",
+        a,
+        b,
+        "--allow-different",
+        "all",
+        "--fail-if-slower",
+        "5",
+    ]));
     assert_eq!(code, 2);
     assert!(stderr.contains("--rounds 5"), "{stderr}");
 

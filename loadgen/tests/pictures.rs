@@ -81,10 +81,12 @@ fn a_run_is_exported_for_other_tools() {
 fn runs_become_pictures() {
     let dir = tempfile::tempdir().unwrap();
     let file = saved(dir.path());
+    let copy = path(dir.path(), "copy.json");
+    fs::copy(&file, &copy).unwrap();
     for name in ["plot.svg", "plot.html"] {
         let picture = path(dir.path(), name);
         let labels = "--labels=one,<two> & \"half\"";
-        let (code, stdout, stderr) = loadgen(&["plot", &file, &file, "-o", &picture, labels]);
+        let (code, stdout, stderr) = loadgen(&["plot", &file, &copy, "-o", &picture, labels]);
         assert_eq!((code, stdout.as_str(), stderr.as_str()), (0, "", ""));
         let text = fs::read_to_string(&picture).unwrap();
         let escaped = "&lt;two&gt; &amp; &quot;half&quot;";
@@ -102,9 +104,23 @@ fn runs_become_pictures() {
     let (code, _, stderr) = loadgen(&["plot", &file, "-o", &picture, "--labels", "a,b"]);
     assert_eq!(code, 2);
     assert!(stderr.contains("2 names for 1 files"), "{stderr}");
-    let (code, _, stderr) = loadgen(&["plot", &picture, "-o", &picture]);
+    let (code, _, stderr) = loadgen(&["plot", &picture, "-o", &path(dir.path(), "2.svg")]);
     assert_eq!(code, 1);
     assert!(stderr.contains("not a saved run"), "{stderr}");
+    // Nor is a run drawn over itself, whatever its name, or taken twice.
+    let named = path(dir.path(), "run.svg");
+    fs::copy(&file, &named).unwrap();
+    let (code, _, stderr) = loadgen(&["plot", &named, "-o", &named]);
+    assert_eq!(code, 2);
+    assert!(stderr.contains("are the same file"), "{stderr}");
+    let (code, _, stderr) = loadgen(&["plot", &file, &file, "-o", &picture]);
+    assert_eq!(code, 2);
+    assert!(stderr.contains("is given twice"), "{stderr}");
+    // A place that is no plain file is written in place.
+    let (code, _, stderr) = loadgen(&["export", &file, "-o", "/dev/null"]);
+    assert_eq!((code, stderr.as_str()), (0, ""));
+    let null = fs::metadata("/dev/null").unwrap();
+    assert!(!null.is_file(), "/dev/null was replaced");
 }
 
 #[test]

@@ -1,14 +1,16 @@
 //! `ab`: two agents, in turn.
 
+use std::net::TcpStream;
+use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 
 use clap::Args;
-use ringspoa_loadgen::{Comparison, Contestant, Target};
+use ringspoa_loadgen::{Comparison, Contestant, Plan, RunError, Target};
 
 use crate::commands::compare::{GateArgs, print_comparison};
 use crate::commands::load::LoadArgs;
-use crate::commands::rounds::{Contender, Rounds, make_rounds};
-use crate::commands::{Exit, Failure, Output, print, rounds, stop_flag};
+use crate::commands::rounds::{Contender, Rounds, fail, make_rounds};
+use crate::commands::{Exit, Failure, Output, distinct, print, rounds, stop_flag};
 
 /// The flags of `ab`.
 #[derive(Debug, Args)]
@@ -57,10 +59,8 @@ pub(crate) struct AbArgs {
 
 /// Makes the rounds, saves, compares, prints.
 pub(crate) fn execute(args: &AbArgs) -> Result<Exit, Failure> {
-    if args.output_a.is_some() && args.output_a == args.output_b {
-        return Err(Failure::flags(
-            "--output-a and --output-b are the same file: give two",
-        ));
+    if let (Some(a), Some(b)) = (&args.output_a, &args.output_b) {
+        distinct(("--output-a", a), ("--output-b", b))?;
     }
     if args.name_a.is_some() && args.name_a == args.name_b {
         return Err(Failure::flags(
@@ -95,6 +95,9 @@ pub(crate) fn execute(args: &AbArgs) -> Result<Exit, Failure> {
         output(&args.output_a, "--output-a")?,
         output(&args.output_b, "--output-b")?,
     ];
+    for contender in &contenders {
+        reach(contender)?;
+    }
     let stop = stop_flag()?;
     let Rounds { runs, failure } = make_rounds(&contenders, args.rounds, &stop, args.quiet)?;
     let mut made = Vec::new();
@@ -112,7 +115,7 @@ pub(crate) fn execute(args: &AbArgs) -> Result<Exit, Failure> {
     }
     let [a, b] = made.as_slice() else {
         // All there is. It is of no use to a program, which gets the error alone.
-        if let ([only], false) = (made.as_slice(), args.json) {
+        if let ([only], false, None) = (made.as_slice(), args.json, &failure) {
             print(only.table())?;
         }
         return Err(failure.unwrap_or_else(|| {
@@ -136,6 +139,24 @@ pub(crate) fn execute(args: &AbArgs) -> Result<Exit, Failure> {
     Ok(match Exit::of_errors(a.results.errors + b.results.errors) {
         Exit::Success => slower,
         errors => errors,
+    })
+}
+
+/// Whether an agent listens there at all: that one of two does not must not be found out after a long
+/// round of the other.
+fn reach(contender: &Contender) -> Result<(), Failure> {
+    let Plan {
+        target,
+        connect_timeout,
+        ..
+    } = &contender.plan;
+    let result = match target {
+        Target::Tcp(address) => TcpStream::connect_timeout(address, *connect_timeout).map(drop),
+        Target::Unix(path) => UnixStream::connect(path).map(drop),
+    };
+    result.map_err(|error| {
+        let (target, reason) = (target.to_string(), error.to_string());
+        fail(contender.flag, &RunError::NoConnection { target, reason })
     })
 }
 

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use ringspoa_loadgen::{Comparison, Contestant, Setting};
 
-use crate::commands::{Exit, Failure, load, print};
+use crate::commands::{Exit, Failure, load, once, print};
 
 /// What may differ, however it is compared.
 const ALL: &str = "all";
@@ -69,6 +69,7 @@ impl GateArgs {
 
 /// Loads, compares, prints.
 pub(crate) fn execute(args: &CompareArgs) -> Result<Exit, Failure> {
+    once(&args.files)?;
     let mut runs = Vec::new();
     for path in &args.files {
         runs.push((path.display().to_string(), load(path)?));

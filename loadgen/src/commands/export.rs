@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 use ringspoa_loadgen::{LatencyUnit, percentile_csv, percentile_distribution};
 
-use crate::commands::{Exit, Failure, Output, load, print};
+use crate::commands::{Exit, Failure, Output, distinct, load, print};
 
 /// The flags of `export`.
 #[derive(Debug, Args)]
@@ -40,6 +40,9 @@ enum Format {
 
 /// Loads, converts, writes.
 pub(crate) fn execute(args: &ExportArgs) -> Result<Exit, Failure> {
+    if let Some(output) = &args.output {
+        distinct(("--output", output), ("the run", &args.run))?;
+    }
     let run = load(&args.run)?;
     let histogram = if args.uncorrected {
         &run.uncorrected

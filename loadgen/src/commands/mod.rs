@@ -6,7 +6,8 @@ use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use ringspoa_loadgen::SavedRun;
 use signal_hook::consts::{SIGINT, SIGTERM};
@@ -93,16 +94,27 @@ pub(crate) fn print(text: impl Display) -> Result<(), Failure> {
     }
 }
 
-/// Set by the first SIGINT or SIGTERM; the second ends the process.
+/// Set by the first SIGINT or SIGTERM. One that comes a second later or more ends the process: timeout(1)
+/// sends its signal twice, to the process and to its group, and that must not take the results along.
 pub(crate) fn stop_flag() -> Result<Arc<AtomicBool>, Failure> {
+    const LOOK_EVERY: Duration = Duration::from_millis(250);
+    const PATIENCE: Duration = Duration::from_secs(1);
     let fail = |error: std::io::Error| Failure::failed(format!("signals: {error}"));
-    let stop = Arc::new(AtomicBool::new(false));
+    let [stop, impatient] = [(); 2].map(|()| Arc::new(AtomicBool::new(false)));
     for signal in [SIGINT, SIGTERM] {
-        // In this order: the first checks what the second has not set yet.
-        signal_hook::flag::register_conditional_shutdown(signal, 130, Arc::clone(&stop))
+        signal_hook::flag::register_conditional_shutdown(signal, 130, Arc::clone(&impatient))
             .map_err(fail)?;
         signal_hook::flag::register(signal, Arc::clone(&stop)).map_err(fail)?;
     }
+    let stopped = Arc::clone(&stop);
+    // Before the run pins anything, and ends with the process.
+    std::thread::spawn(move || {
+        while !stopped.load(Ordering::Relaxed) {
+            std::thread::sleep(LOOK_EVERY);
+        }
+        std::thread::sleep(PATIENCE);
+        impatient.store(true, Ordering::Relaxed);
+    });
     Ok(stop)
 }
 
@@ -116,12 +128,57 @@ pub(crate) fn load(path: &Path) -> Result<SavedRun, Failure> {
     })
 }
 
+/// Refuses two paths of one file, of which the one written last would be all that is left.
+pub(crate) fn distinct(a: (&str, &Path), b: (&str, &Path)) -> Result<(), Failure> {
+    if place(a.1) != place(b.1) || fs::metadata(a.1).is_ok_and(|found| !found.is_file()) {
+        return Ok(());
+    }
+    Err(Failure::flags(format!(
+        "{} and {} are the same file, {}: give two",
+        a.0,
+        b.0,
+        a.1.display()
+    )))
+}
+
+/// Refuses a file that is given twice: it would look like two runs that are alike.
+pub(crate) fn once(paths: &[PathBuf]) -> Result<(), Failure> {
+    for (index, path) in paths.iter().enumerate() {
+        if paths[..index]
+            .iter()
+            .any(|other| place(other) == place(path))
+        {
+            return Err(Failure::flags(format!(
+                "{} is given twice: give each run once",
+                path.display()
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// Where a path leads, also if nothing is there yet.
+fn place(path: &Path) -> PathBuf {
+    let parent = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    let beside = || Some(fs::canonicalize(parent).ok()?.join(path.file_name()?));
+    fs::canonicalize(path)
+        .ok()
+        .or_else(beside)
+        .unwrap_or_else(|| path.to_owned())
+}
+
 /// The file of `--output` and its like. It is written beside its place and moved there, so that a run that
 /// fails does not take the results of the last one with it.
+///
+/// What is no plain file, such as /dev/null, stdout or a pipe, is written in place: a file moved there
+/// would take its name away. A link is followed.
 pub(crate) struct Output {
     flag: &'static str,
     path: PathBuf,
-    partial: PathBuf,
+    partial: Option<PathBuf>,
     file: Option<File>,
 }
 
@@ -135,16 +192,27 @@ impl Output {
                 "{flag} {path}: {reason}; give a file in a directory you can write"
             ))
         };
-        if path.is_dir() {
-            return Err(fail(&"is a directory"));
-        }
-        let mut partial = path.as_os_str().to_owned();
-        partial.push(".partial");
-        let partial = PathBuf::from(partial);
-        let file = File::create(&partial).map_err(|error| fail(&error))?;
+        let (path, partial) = match fs::metadata(path) {
+            Ok(found) if found.is_dir() => return Err(fail(&"is a directory")),
+            Ok(found) if !found.is_file() => (path.to_owned(), None),
+            found => {
+                let path = match found {
+                    Ok(_) => fs::canonicalize(path).map_err(|error| fail(&error))?,
+                    Err(_) => path.to_owned(),
+                };
+                let mut partial = path.as_os_str().to_owned();
+                partial.push(".partial");
+                (path, Some(PathBuf::from(partial)))
+            }
+        };
+        let file = match &partial {
+            Some(partial) => File::create(partial),
+            None => File::options().write(true).open(&path),
+        };
+        let file = file.map_err(|error| fail(&error))?;
         Ok(Self {
             flag,
-            path: path.to_owned(),
+            path,
             partial,
             file: Some(file),
         })
@@ -172,15 +240,24 @@ impl Output {
                 failure.text
             ))
         };
-        write(file).map_err(named)?;
-        fs::rename(&self.partial, &self.path).map_err(|error| named(Failure::failed(error)))
+        let result = write(file).map_err(named);
+        match &self.partial {
+            Some(partial) if result.is_ok() => {
+                fs::rename(partial, &self.path).map_err(|error| named(Failure::failed(error)))
+            }
+            Some(partial) => {
+                let _ = fs::remove_file(partial);
+                result
+            }
+            None => result,
+        }
     }
 }
 
 impl Drop for Output {
     fn drop(&mut self) {
-        if self.file.is_some() {
-            let _ = fs::remove_file(&self.partial);
+        if let (Some(_), Some(partial)) = (&self.file, &self.partial) {
+            let _ = fs::remove_file(partial);
         }
     }
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use ringspoa_loadgen::{PlotOptions, PlotRun, SavedRun, plot_html, plot_svg};
 
-use crate::commands::{Exit, Failure, Output, load};
+use crate::commands::{Exit, Failure, Output, distinct, load, once};
 
 /// The flags of `plot`.
 #[derive(Debug, Args)]
@@ -44,6 +44,10 @@ enum Kind {
 /// Loads, draws, writes.
 pub(crate) fn execute(args: &PlotArgs) -> Result<Exit, Failure> {
     let kind = kind(&args.output)?;
+    once(&args.runs)?;
+    for run in &args.runs {
+        distinct(("--output", &args.output), ("a run", run))?;
+    }
     let runs: Vec<SavedRun> = args
         .runs
         .iter()

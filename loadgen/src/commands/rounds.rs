@@ -118,12 +118,14 @@ pub(crate) fn make_rounds(
     })
 }
 
-fn fail(flag: &str, error: &RunError) -> Failure {
+/// What went wrong, in terms of the flags.
+pub(crate) fn fail(flag: &str, error: &RunError) -> Failure {
     match error {
         RunError::NoConnection { target, reason } => Failure::failed(format!(
             "no connection to the agent at {target}: {reason}; check that it runs and listens \
              there, or give its address as {flag}"
         )),
+        RunError::Pin { .. } => Failure::flags(error),
         _ => Failure::failed(error),
     }
 }

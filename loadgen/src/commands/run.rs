@@ -1,6 +1,7 @@
 //! `run`: one agent.
 
 use std::path::PathBuf;
+use std::sync::atomic::Ordering;
 
 use clap::Args;
 use ringspoa_loadgen::Target;
@@ -16,6 +17,8 @@ use crate::commands::{Exit, Failure, Output, print, rounds, stop_flag};
     NOTIFYs in flight, and latency counts from the write. With --rate it is open: NOTIFYs have \
     fixed times, and latency counts from these; the uncorrected figures, from the actual write, \
     stand beside it. A closed loop cannot see coordinated omission: there both are the same.\n\n\
+    A signal ends the run early, with what was measured by then; a second one, a second later, at \
+    once.\n\n\
     Exit codes: 0 all went well; 1 the run could not be made; 2 wrong flags; 3 the run was made, \
     and errors or violations were counted."
 )]
@@ -59,6 +62,11 @@ pub(crate) fn execute(args: &RunArgs) -> Result<Exit, Failure> {
     let Some(Some(run)) = runs.into_iter().next() else {
         return Err(failure.unwrap_or_else(|| Failure::failed("no round was made")));
     };
+    if run.results.frames == 0 && stop.load(Ordering::Relaxed) {
+        return Err(Failure::failed(
+            "interrupted before anything was measured; nothing is saved",
+        ));
+    }
     if let Some(output) = &mut output {
         output.write(&run)?;
     }

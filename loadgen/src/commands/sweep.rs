@@ -7,7 +7,7 @@ use clap::Args;
 use ringspoa_loadgen::{Measurement, SweepEnd, SweepPlan, Target, plot_curve_svg, sweep};
 
 use crate::commands::load::{TrafficArgs, seconds};
-use crate::commands::{Exit, Failure, Output, print, stop_flag};
+use crate::commands::{Exit, Failure, Output, distinct, print, stop_flag};
 
 /// The flags of `sweep`.
 #[derive(Debug, Args)]
@@ -68,6 +68,9 @@ pub(crate) fn execute(args: &SweepArgs) -> Result<Exit, Failure> {
             "--plot {}: give a name that ends in .svg",
             path.display()
         )));
+    }
+    if let (Some(output), Some(plot)) = (&args.output, &args.plot) {
+        distinct(("--output", output), ("--plot", plot))?;
     }
     let create = |flag, path: &Option<PathBuf>| {
         let path = path.as_deref();

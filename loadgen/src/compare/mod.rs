@@ -728,7 +728,7 @@ mod tests {
         assert_eq!(thin, ["p9999_us"]);
         let text = comparison.to_string();
         assert!(
-            text.contains("noise \\*") && text.contains("\n\\* fewer"),
+            text.contains("noise (few)") && text.contains("\n(few): fewer"),
             "{text}"
         );
     }

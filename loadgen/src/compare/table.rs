@@ -32,14 +32,14 @@ impl Row {
 
     fn verdict_text(&self, label_b: &str) -> String {
         let change = self.change();
-        let star = if self.thin { " *" } else { "" };
+        let few = if self.thin { " (few)" } else { "" };
         match self.verdict {
-            Verdict::NoInterval => format!("unknown, one round{star}"),
+            Verdict::NoInterval => format!("unknown, one round{few}"),
             Verdict::NoRatio => "no ratio: a figure is 0".to_owned(),
-            Verdict::WithinNoise => format!("within the noise{star}"),
-            Verdict::BBetter => format!("{label_b} better, {change}{star}"),
-            Verdict::BWorse => format!("{label_b} worse, {change}{star}"),
-            Verdict::Differs => format!("differs, {change}{star}"),
+            Verdict::WithinNoise => format!("within the noise{few}"),
+            Verdict::BBetter => format!("{label_b} better, {change}{few}"),
+            Verdict::BWorse => format!("{label_b} worse, {change}{few}"),
+            Verdict::Differs => format!("differs, {change}{few}"),
         }
     }
 }
@@ -99,8 +99,8 @@ impl fmt::Display for Comparison {
         {
             writeln!(
                 f,
-                "\n\\* fewer than 10 latencies of a round are beyond this percentile: luck decides it. \
-                 Make --duration longer."
+                "\n(few): fewer than 10 latencies of a round are beyond this percentile, so it is they \
+                 that are compared. Make --duration longer for more."
             )?;
         }
         if !self.notes.is_empty() || !self.warnings.is_empty() {
@@ -170,9 +170,14 @@ impl fmt::Display for Pairing {
             ),
             Method::SingleRound => writeln!(
                 f,
-                "\nA single round does not say how far its figures scatter, so there is no interval, \
-                 and what looks like a difference may be noise. Make several with `run --rounds 5`, \
-                 or better with `ab`, which makes those of both agents in turn."
+                "\n{} has a single round, which does not say how far its figures scatter, so there is no \
+                 interval, and what looks like a difference may be noise. Make several with `run \
+                 --rounds 5`, or better with `ab`, which makes those of both agents in turn.",
+                match (self.rounds_a, self.rounds_b) {
+                    (1, 1) => "Each run".to_owned(),
+                    (1, _) => a.clone(),
+                    _ => b.clone(),
+                }
             ),
         }
     }
@@ -232,10 +237,12 @@ impl fmt::Display for Markdown {
         }
         let line = |f: &mut fmt::Formatter<'_>, cells: &[String; Self::COLUMNS]| {
             for ((cell, &width), right) in cells.iter().zip(&widths).zip(Self::RIGHT) {
+                // Not by a width in the format, which has 16 bits.
+                let room = " ".repeat(width - cell.chars().count());
                 if right {
-                    write!(f, "| {cell:>width$} ")?;
+                    write!(f, "| {room}{cell} ")?;
                 } else {
-                    write!(f, "| {cell:<width$} ")?;
+                    write!(f, "| {cell}{room} ")?;
                 }
             }
             writeln!(f, "|")

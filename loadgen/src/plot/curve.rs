@@ -110,11 +110,18 @@ fn chart_of(curve: &Curve, points: &[&Measurement], lowest: u64, highest: u64) -
         let text = format!("{} NOTIFYs/s", Grouped(rate));
         bounds.push(Bound::X(place_x(rate), text));
     }
+    let generator = |one: &&&Measurement| one.verdict == SweepVerdict::Generator;
+    let limited = points.iter().find(generator).is_some();
     let seconds = curve.settings.as_ref().map_or(0.0, |one| one.warmup_s);
     Chart {
         title: "Latency from the intended send time".to_owned(),
         x_title: format!(
-            "NOTIFYs/s asked for (filled: passed; hollow: did not; each after {} s of warm-up)",
+            "NOTIFYs/s asked for (filled: passed; hollow: did not{}; each after {} s of warm-up)",
+            if limited {
+                ", and at the highest rate it was the generator"
+            } else {
+                ""
+            },
             plain(seconds)
         ),
         x,

@@ -18,7 +18,7 @@ use self::axis::{Axis, depth, latency, plain, short_count, short_latency, unit_o
 use self::chart::{Canvas, Chart, Line, WIDTH};
 pub use self::curve::plot_curve_svg;
 use self::theme::Ink;
-use crate::report::{Grouped, round, to_f64};
+use crate::report::{Grouped, LATE_US, round, to_f64};
 use crate::saved::SavedRun;
 
 /// More lines than this cannot be told apart.
@@ -111,6 +111,9 @@ impl PlotRun<'_> {
                 Grouped(results.unsent)
             ));
         }
+        if results.late_p99_us > LATE_US {
+            parts.push("the generator itself was late, which the latencies contain".to_owned());
+        }
         (!parts.is_empty()).then(|| format!("{}: {}", self.label, parts.join(", ")))
     }
 }
@@ -122,7 +125,8 @@ impl PlotRun<'_> {
 /// If there is no run, or more than 12, or one without a single ACK.
 pub fn plot_svg(runs: &[PlotRun<'_>], options: PlotOptions) -> Result<String, PlotError> {
     check(runs, options)?;
-    let notes: Vec<String> = runs.iter().filter_map(PlotRun::note).collect();
+    let mut notes: Vec<String> = runs.iter().filter_map(PlotRun::note).collect();
+    notes.extend(differing(runs));
     let legend: Vec<[String; 6]> = runs.iter().map(|run| legend_row(run, options)).collect();
     let heading = chart::heading_height(legend.len(), notes.len());
     let size = (WIDTH, heading + PERCENTILES_HEIGHT + THROUGHPUT_HEIGHT);
@@ -182,6 +186,29 @@ fn legend_row(run: &PlotRun<'_>, options: PlotOptions) -> [String; 6] {
         at(0.999),
         at(1.0),
     ]
+}
+
+/// What is not alike in how the runs were made: a difference of the curves may be one of the load.
+fn differing(runs: &[PlotRun<'_>]) -> Option<String> {
+    type Setting = (&'static str, fn(&SavedRun) -> String);
+    const SETTINGS: [Setting; 6] = [
+        ("loop", |run| run.settings.loop_kind.clone()),
+        ("connections", |run| run.settings.connections.to_string()),
+        ("in flight", |run| run.settings.in_flight_asked.to_string()),
+        ("rate", |run| format!("{:?}", run.settings.rate)),
+        ("profile", |run| run.settings.profile.clone()),
+        ("kernel", |run| run.settings.kernel.clone()),
+    ];
+    let differs = |of: &fn(&SavedRun) -> String| {
+        let first = of(runs[0].run);
+        runs.iter().any(|one| of(one.run) != first)
+    };
+    let names: Vec<&str> = SETTINGS
+        .iter()
+        .filter(|(_, of)| differs(of))
+        .map(|(name, _)| *name)
+        .collect();
+    (!names.is_empty()).then(|| format!("The runs are not alike in: {}", names.join(", ")))
 }
 
 /// What all the runs have in common.

@@ -1,5 +1,6 @@
 //! The HTML page around a picture.
 
+use std::fmt::Write as _;
 use std::time::{Duration, UNIX_EPOCH};
 
 use super::axis::latency;
@@ -180,11 +181,12 @@ fn settings(runs: &[PlotRun<'_>]) -> String {
         line("kernel", &|run| run.settings.kernel.clone()),
         line("started", &|run| {
             let since = Duration::from_secs(run.settings.started_unix_s);
-            UNIX_EPOCH
-                .checked_add(since)
-                .map_or_else(String::new, |time| {
-                    humantime::format_rfc3339_seconds(time).to_string()
-                })
+            // A time after the year 9999 has no such form, which `to_string` would panic of.
+            let mut text = String::new();
+            let written = UNIX_EPOCH.checked_add(since).is_some_and(|time| {
+                write!(text, "{}", humantime::format_rfc3339_seconds(time)).is_ok()
+            });
+            if written { text } else { "unknown".to_owned() }
         }),
         line("generator", &|run| {
             format!("ringspoa-loadgen {}", run.settings.version)
