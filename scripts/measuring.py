@@ -1,6 +1,7 @@
 """What scripts/bench and scripts/bench-haproxy share: processes that are always ended, CPU time from
 the kernel, the quietness of the machine, tables, and the folder that keeps a run."""
 
+import argparse
 import atexit
 import datetime
 import glob
@@ -43,16 +44,34 @@ def fail(text):
 _running = []
 
 
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+def _ignore_signals():
+    """A second Ctrl-C would leave the processes that are not stopped yet to themselves."""
+    # Not SIG_IGN: of a signal that is on its way already, Python then raises an error.
+    for number in _SIGNALS:
+        signal.signal(number, lambda _number, _frame: None)
+
+
 def _stop_all():
+    _ignore_signals()
     while _running:
         _running[-1].stop()
+
+
+def _end(number, _frame):
+    _ignore_signals()
+    if number == signal.SIGINT:
+        raise KeyboardInterrupt
+    sys.exit(128 + number)
 
 
 def end_cleanly_on_signals():
     """Makes every way out of the script, but SIGKILL, end the processes it started."""
     atexit.register(_stop_all)
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, lambda number, _frame: sys.exit(128 + number))
+    for number in _SIGNALS:
+        signal.signal(number, _end)
 
 
 class Process:
@@ -201,6 +220,22 @@ def busy_ns():
     return busy
 
 
+def positive(text):
+    """The type of an option that is a number above 0."""
+    value = float(text)
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError("must be above 0")
+    return value
+
+
+def count(text):
+    """The type of an option that is a whole number from 1."""
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError("must be at least 1")
+    return value
+
+
 class Quietness:
     """How much of the measured CPUs others used, and how many runs had to be repeated for it."""
 
@@ -227,9 +262,9 @@ class Quietness:
         return result
 
     def text(self):
-        return (f"{self.runs} runs and {self.repeats} repeats, made because others used more than "
-                f"{FOREIGN_LIMIT:.0%} of a measured CPU; {self.spoilt} runs were disturbed to the "
-                f"last (at most {self.max_repeats} repeats each) and are in the figures.")
+        return (f"{self.runs} runs; {self.repeats} times one was repeated because others used more than "
+                f"{FOREIGN_LIMIT:.0%} of a measured CPU; {self.spoilt} were disturbed to the last (at "
+                f"most {self.max_repeats} repeats each) and are in the figures.")
 
 
 def usable_cpus():
