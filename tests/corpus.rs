@@ -2,13 +2,14 @@
 
 #[path = "../benches/corpus/mod.rs"]
 mod corpus;
+mod counting;
 #[path = "../benches/work/mod.rs"]
 mod work;
 
-use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
 use corpus::{BanList, Corpus, Family, MAX_FRAME_SIZE};
+use counting::Counting;
 use ringspoa::agents::remediation::parse_list;
 use ringspoa::spop::{Frame, FrameType, Messages, varint_len};
 use work::Scenario;
@@ -18,37 +19,13 @@ thread_local! {
     static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
 }
 
-struct Counting;
-
-impl Counting {
-    fn count() {
-        // `try_with`: threads allocate while their locals are being torn down, too.
-        let _ = ALLOCATIONS.try_with(|count| count.set(count.get() + 1));
-    }
-}
-
-// SAFETY: every call is passed on to the system allocator unchanged.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        Self::count();
-        // SAFETY: the caller keeps `alloc`'s contract.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: the caller keeps `dealloc`'s contract.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-
-    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        Self::count();
-        // SAFETY: the caller keeps `realloc`'s contract.
-        unsafe { System.realloc(pointer, layout, size) }
-    }
+fn count() {
+    // `try_with`: threads allocate while their locals are being torn down, too.
+    let _ = ALLOCATIONS.try_with(|count| count.set(count.get() + 1));
 }
 
 #[global_allocator]
-static ALLOCATOR: Counting = Counting;
+static ALLOCATOR: Counting = Counting(count);
 
 #[test]
 fn lengths_and_argument_counts() {

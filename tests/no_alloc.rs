@@ -1,14 +1,15 @@
 //! The core loop of a worker, from the read that brings NOTIFYs to the write that takes their ACKs,
 //! allocates nothing once it is warm: not ours, not monoio's.
 
+mod counting;
 mod handshake;
 
-use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use counting::Counting;
 use handshake::shake_hands;
 use ringspoa::agents::remediation::{RemediationAgent, embedded};
 use ringspoa::spop::{Argument, Frame, FrameId, FrameType, NotifyWriter, StreamId, TypedData};
@@ -21,39 +22,15 @@ thread_local! {
 
 static WORKER_ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
 
-struct Counting;
-
-impl Counting {
-    fn count() {
-        // `try_with`: threads allocate while their locals are being torn down, too.
-        if IS_WORKER.try_with(Cell::get).unwrap_or(false) {
-            WORKER_ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
-        }
-    }
-}
-
-// SAFETY: every call is passed on to the system allocator unchanged.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        Self::count();
-        // SAFETY: the caller keeps `alloc`'s contract.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: the caller keeps `dealloc`'s contract.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-
-    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        Self::count();
-        // SAFETY: the caller keeps `realloc`'s contract.
-        unsafe { System.realloc(pointer, layout, size) }
+fn count() {
+    // `try_with`: threads allocate while their locals are being torn down, too.
+    if IS_WORKER.try_with(Cell::get).unwrap_or(false) {
+        WORKER_ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
     }
 }
 
 #[global_allocator]
-static ALLOCATOR: Counting = Counting;
+static ALLOCATOR: Counting = Counting(count);
 
 const FRAMES: usize = 100_000;
 const BATCH: usize = 20;
