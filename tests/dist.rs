@@ -68,7 +68,7 @@ fn the_binary_reads_the_sample_configuration_with_every_default_spelled_out() {
             _ => line,
         })
         .collect();
-    assert_eq!(keys, 14, "every key but `listen` is commented out");
+    assert_eq!(keys, 15, "every key but `listen` is commented out");
     let path = std::env::temp_dir().join(format!("ringspoa-{}.toml", std::process::id()));
     fs::write(&path, spelled_out.join("\n")).unwrap();
     // The ban list is not there, which is found out after the file was understood.
