@@ -199,7 +199,7 @@ impl SavedRun {
             return Err(LoadError::Empty);
         }
         Ok(Self {
-            settings,
+            settings: printable(settings),
             results,
             corrected: merge(rounds.iter().map(|round| &round.corrected))?,
             uncorrected: merge(rounds.iter().map(|round| &round.uncorrected))?,
@@ -276,6 +276,30 @@ fn to_text(histogram: &Histogram<u64>) -> Result<String, LoadError> {
     Ok(STANDARD.encode(bytes))
 }
 
+/// A file may be a stranger's: what of it is printed must not move the reader's cursor.
+fn printable(mut settings: Settings) -> Settings {
+    fn clean(text: &mut String) {
+        *text = text
+            .chars()
+            .map(|one| if one.is_control() { '\u{fffd}' } else { one })
+            .collect();
+    }
+    for text in [
+        &mut settings.target,
+        &mut settings.profile,
+        &mut settings.kernel,
+        &mut settings.version,
+        &mut settings.loop_kind,
+    ] {
+        clean(text);
+    }
+    settings.name.iter_mut().for_each(clean);
+    settings.cpu_model.iter_mut().for_each(clean);
+    settings.messages.iter_mut().for_each(clean);
+    settings.expectations.iter_mut().for_each(clean);
+    settings
+}
+
 fn from_text(text: &str) -> Result<Histogram<u64>, LoadError> {
     let bytes = STANDARD
         .decode(text)
@@ -291,6 +315,16 @@ mod tests {
 
     use super::*;
     use crate::report::tests::sample;
+
+    #[test]
+    fn what_a_stranger_saved_moves_no_cursor() {
+        let mut run = sample(None);
+        run.settings.name = Some("a\u{1b}[2Jb".to_owned());
+        run.settings.target = "x\ry".to_owned();
+        let settings = printable(run.settings);
+        assert_eq!(settings.name.as_deref(), Some("a\u{fffd}[2Jb"));
+        assert_eq!(settings.target, "x\u{fffd}y");
+    }
 
     #[test]
     fn a_saved_run_loads_the_same() {
