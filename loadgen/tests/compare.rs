@@ -302,6 +302,45 @@ fn interrupted_in_the_first_round_ab_prints_what_there_is() {
     );
 }
 
+/// timeout(1) sends its signal to the process and to its group.
+#[test]
+fn two_signals_at_once_end_a_run_like_one() {
+    let (target, _) = start(Behaviour::Well);
+    let target = target.to_string();
+    let dir = tempfile::tempdir().unwrap();
+    let file = path(dir.path(), "run.json");
+    let load = ["--connections", "1", "--in-flight", "1", "--warmup", "0"];
+    let more = ["--duration", "60", "--output", &file];
+    let args = [&["run", "--target", &target][..], &load, &more].concat();
+    let (child, _stderr) = start_until(&args, "  1s  ");
+    interrupt(&child);
+    interrupt(&child);
+    let (code, stdout, _) = texts(&child.wait_with_output().unwrap());
+    assert_eq!(code, 0);
+    assert!(stdout.contains("ended early: "), "{stdout}");
+    let saved = SavedRun::load(file.as_ref()).unwrap();
+    assert!(saved.results.frames > 0 && saved.results.duration_s < 60.0);
+}
+
+#[test]
+fn a_run_without_a_measured_frame_is_no_result() {
+    let (target, _) = start(Behaviour::Well);
+    let target = target.to_string();
+    let dir = tempfile::tempdir().unwrap();
+    let file = path(dir.path(), "run.json");
+    let load = ["--connections", "1", "--in-flight", "1", "--duration", "60"];
+    let more = ["--warmup", "60", "--output", &file];
+    let args = [&["run", "--target", &target][..], &load, &more].concat();
+    let (child, mut stderr) = start_until(&args, "warming up");
+    interrupt(&child);
+    let (code, stdout, _) = texts(&child.wait_with_output().unwrap());
+    let mut rest = String::new();
+    stderr.read_to_string(&mut rest).unwrap();
+    assert_eq!((code, stdout.as_str()), (1, ""));
+    assert!(rest.contains("interrupted before anything"), "{rest}");
+    assert!(!Path::new(&file).exists());
+}
+
 #[test]
 fn several_rounds_of_one_agent() {
     let (target, agent) = start(Behaviour::Well);

@@ -3,6 +3,7 @@
 mod support;
 
 use std::fs;
+use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 use std::process::Command;
 
@@ -116,11 +117,31 @@ fn runs_become_pictures() {
     let (code, _, stderr) = loadgen(&["plot", &file, &file, "-o", &picture]);
     assert_eq!(code, 2);
     assert!(stderr.contains("is given twice"), "{stderr}");
-    // A place that is no plain file is written in place.
-    let (code, _, stderr) = loadgen(&["export", &file, "-o", "/dev/null"]);
+    // A place that is no plain file is written in place, and a link is followed: a pipe as a stand-in
+    // for /dev/null, which a mistake here would take away.
+    let (pipe, link) = (path(dir.path(), "pipe"), path(dir.path(), "link"));
+    assert!(
+        Command::new("mkfifo")
+            .arg(&pipe)
+            .status()
+            .unwrap()
+            .success()
+    );
+    let reader = std::thread::spawn({
+        let pipe = pipe.clone();
+        move || fs::read_to_string(pipe).unwrap()
+    });
+    let (code, _, stderr) = loadgen(&["export", &file, "-o", &pipe]);
     assert_eq!((code, stderr.as_str()), (0, ""));
-    let null = fs::metadata("/dev/null").unwrap();
-    assert!(!null.is_file(), "/dev/null was replaced");
+    let kept = fs::metadata(&pipe).unwrap();
+    assert!(kept.file_type().is_fifo(), "the pipe was replaced");
+    let piped = reader.join().unwrap();
+    std::os::unix::fs::symlink("linked", &link).unwrap();
+    fs::write(path(dir.path(), "linked"), "old").unwrap();
+    let (code, _, stderr) = loadgen(&["export", &file, "-o", &link]);
+    assert_eq!((code, stderr.as_str()), (0, ""));
+    assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+    assert_eq!(fs::read_to_string(link).unwrap(), piped);
 }
 
 #[test]

@@ -398,6 +398,31 @@ mod tests {
     }
 
     #[test]
+    fn unlike_runs_and_a_late_generator_are_named() {
+        const UNLIKE: &str = "The runs are not alike in: rate";
+        let (mut one, mut other) = (sample(Some(5_000)), sample(Some(5_000)));
+        one.results.late_p99_us = 5.0;
+        other.results.late_p99_us = 5.0;
+        let svg = |other: &SavedRun| {
+            let labels = ["a", "b"].map(str::to_owned);
+            let runs: Vec<_> = labels
+                .into_iter()
+                .zip([&one, other])
+                .map(|(label, run)| PlotRun { label, run })
+                .collect();
+            plotted(&runs)
+        };
+        let alike = svg(&other);
+        assert!(!alike.contains(UNLIKE) && !alike.contains("itself was late"));
+        other.settings.rate = Some(2_000);
+        other.results.late_p99_us = 5_000.0;
+        let svg = svg(&other);
+        for part in [UNLIKE, "the generator itself was late"] {
+            assert!(svg.contains(part), "{part}");
+        }
+    }
+
+    #[test]
     fn one_run_and_many() {
         let run = sample(Some(5_000));
         for count in [1, 6, MAX_RUNS] {
