@@ -10,6 +10,7 @@ use monoio::net::{TcpListener, UnixListener};
 use nix::errno::Errno;
 use socket2::SockRef;
 
+use super::io::{Socket, sleep};
 use super::worker::{Inbound, REST, Worker};
 use crate::agent::Agent;
 
@@ -45,13 +46,13 @@ impl CoreListener {
         }
     }
 
-    pub(super) async fn accept(&self, cancel: CancelHandle) -> io::Result<OwnedFd> {
+    pub(super) async fn accept(&self, cancel: CancelHandle) -> io::Result<Socket> {
         let fd = match self {
             Self::Tcp(listener) => listener.cancelable_accept(cancel).await?.0.into_raw_fd(),
             Self::Unix(listener) => listener.cancelable_accept(cancel).await?.0.into_raw_fd(),
         };
         // SAFETY: `into_raw_fd` hands over a descriptor that is open and that nobody else owns.
-        Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+        Ok(Socket::new(unsafe { OwnedFd::from_raw_fd(fd) }))
     }
 }
 
@@ -67,7 +68,7 @@ impl<A: Agent + 'static> Worker<A> {
                     // nobody else runs.
                     accepted += 1;
                     if !self.is_io_uring && accepted.is_multiple_of(ACCEPT_BATCH) {
-                        monoio::time::sleep(REST).await;
+                        sleep(REST).await;
                     }
                 }
                 Err(_) if self.drain_by.get().is_some() => return,
@@ -77,14 +78,14 @@ impl<A: Agent + 'static> Worker<A> {
                     self.refusals.warn(format_args!(
                         "accept failed, next try in {ACCEPT_PAUSE:?}: {error}"
                     ));
-                    monoio::time::sleep(ACCEPT_PAUSE).await;
+                    sleep(ACCEPT_PAUSE).await;
                 }
             }
         }
     }
 
     /// Gives a new connection to the core that has the fewest.
-    fn place(self: &Rc<Self>, socket: OwnedFd) {
+    fn place(self: &Rc<Self>, socket: Socket) {
         match self.placement.place(self.index) {
             None => {
                 self.counters.connections_refused.add(1);

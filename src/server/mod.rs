@@ -9,6 +9,7 @@
 //! | `accept`, `placement` | taking connections; which core gets one |
 //! | `worker` | one core: its peers, its inbox, late answers |
 //! | `watch` | the clocks of a core: timeouts, deadlines, the drain |
+//! | `io` | sockets, sleep, tasks, the clock: all that is asked of monoio |
 //! | `peer` | one connected peer, shared by its tasks |
 //! | `pump` | one socket to one connection: read, answer, write |
 //! | `buffers`, `stats` | of one core |
@@ -18,6 +19,7 @@ mod buffers;
 mod busy_poll;
 mod config;
 mod driver;
+mod io;
 mod listen;
 mod peer;
 mod placement;

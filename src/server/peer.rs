@@ -2,21 +2,13 @@
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
-use std::os::fd::RawFd;
 use std::task::{Poll, Waker};
 use std::time::Duration;
 
 use monoio::buf::IoBuf;
-use monoio::io::{AsyncWriteRent, OwnedWriteHalf};
-use monoio::net::UnixStream;
-use nix::sys::socket::{Shutdown, shutdown};
 
-use super::worker::now;
+use super::io::{Handle, Sender, Shutdown, now};
 use crate::connection::Connection;
-
-/// The sending side. TCP sockets are wrapped as Unix streams too: monoio's calls only use the file
-/// descriptor, and one type means one pump.
-pub(super) type Sender = OwnedWriteHalf<UnixStream>;
 
 /// Wakes one task of the same thread; a wake before the wait is not lost.
 #[derive(Default)]
@@ -72,7 +64,7 @@ pub(super) struct Peer {
     /// For `shutdown` only, which ends reads and writes that are in flight and gives their buffers
     /// back. Dropping a read or write future instead loses data in monoio 0.2.4, and so does a
     /// timeout around one.
-    fd: RawFd,
+    handle: Handle,
     /// Out of here while someone writes, so that frames never interleave.
     sender: Cell<Option<Sender>>,
     /// Which lanes wait for it, by `Lane`, and what wakes them.
@@ -100,10 +92,15 @@ pub(super) struct Peer {
 }
 
 impl Peer {
-    pub(super) fn new(connection: Connection, fd: RawFd, sender: Sender, now: Duration) -> Self {
+    pub(super) fn new(
+        connection: Connection,
+        handle: Handle,
+        sender: Sender,
+        now: Duration,
+    ) -> Self {
         Self {
             connection: RefCell::new(connection),
-            fd,
+            handle,
             sender: Cell::new(Some(sender)),
             waiting: Default::default(),
             sender_back: Default::default(),
@@ -124,8 +121,7 @@ impl Peer {
     pub(super) fn shutdown(&self, how: Shutdown) {
         // Once the pump has ended the descriptor may be closed, and its number another socket's.
         if !self.ended.get() {
-            // It fails on a socket the peer has reset, which is as closed as it gets.
-            let _ = shutdown(self.fd, how);
+            self.handle.shutdown(how);
         }
     }
 

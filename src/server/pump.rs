@@ -6,13 +6,11 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use monoio::buf::IoBufMut;
-use monoio::io::{AsyncReadRent, OwnedReadHalf};
-use monoio::net::UnixStream;
-use nix::sys::socket::Shutdown;
 
 use super::buffers::output_len;
+use super::io::{Receiver, Shutdown, now, sleep};
 use super::peer::{Lane, Peer};
-use super::worker::{LINGER, REST, Worker, now};
+use super::worker::{LINGER, REST, Worker};
 use crate::agent::{Agent, Notified, Outcome, dispatch};
 use crate::connection::{CloseReason, Event, MAX_REPLY_LEN, State};
 use crate::spop::PREFIX_LEN;
@@ -56,7 +54,7 @@ impl Share {
         let Some(began) = self.began else { return };
         let turns = (Self::TURNS / worker.peer_count().max(1)).max(Self::MIN_TURNS);
         if self.turns >= turns || began.elapsed() >= Self::SLICE {
-            monoio::time::sleep(REST).await;
+            sleep(REST).await;
             *self = Self::new(worker.is_io_uring);
         }
     }
@@ -80,7 +78,7 @@ pub(super) async fn pump<A: Agent + 'static>(
     worker: &Rc<Worker<A>>,
     key: usize,
     peer: &Rc<Peer>,
-    mut receiver: OwnedReadHalf<UnixStream>,
+    mut receiver: Receiver,
 ) {
     let mut input = worker.buffers.take_input(0, worker.largest_input());
     // input[start..] is what was not handled yet: a part of a frame, between turns.
@@ -161,7 +159,7 @@ pub(super) async fn pump<A: Agent + 'static>(
 async fn end<A: Agent + 'static>(
     worker: &Rc<Worker<A>>,
     peer: &Peer,
-    receiver: &mut OwnedReadHalf<UnixStream>,
+    receiver: &mut Receiver,
     input: &mut Vec<u8>,
     state: State,
 ) {

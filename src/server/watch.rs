@@ -4,10 +4,9 @@
 use std::rc::{Rc, Weak};
 use std::time::Duration;
 
-use nix::sys::socket::Shutdown;
-
+use super::io::{Shutdown, now, sleep};
 use super::peer::Peer;
-use super::worker::{LINGER, Worker, now};
+use super::worker::{LINGER, Worker};
 use crate::agent::Agent;
 use crate::connection::State;
 use crate::spop::Status;
@@ -31,7 +30,7 @@ const QUIET_AFTER: Duration = Duration::from_millis(50);
 /// Watches all timeouts of a core.
 pub(super) async fn sweep<A: Agent + 'static>(worker: Weak<Worker<A>>) {
     loop {
-        monoio::time::sleep(SWEEP_INTERVAL).await;
+        sleep(SWEEP_INTERVAL).await;
         let Some(worker) = worker.upgrade() else {
             return;
         };
@@ -42,7 +41,7 @@ pub(super) async fn sweep<A: Agent + 'static>(worker: Weak<Worker<A>>) {
 /// Watches the deadlines of tickets, while there are tickets.
 pub(super) async fn watch_tickets<A: Agent + 'static>(worker: Weak<Worker<A>>) {
     loop {
-        monoio::time::sleep(TICKET_INTERVAL).await;
+        sleep(TICKET_INTERVAL).await;
         let Some(worker) = worker.upgrade() else {
             return;
         };
@@ -57,7 +56,7 @@ pub(super) async fn drain<A: Agent + 'static>(worker: Weak<Worker<A>>) {
     while let Some(worker) = worker.upgrade() {
         worker.look_at_drain();
         drop(worker);
-        monoio::time::sleep(DRAIN_INTERVAL).await;
+        sleep(DRAIN_INTERVAL).await;
     }
 }
 

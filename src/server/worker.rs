@@ -2,8 +2,6 @@
 
 use std::cell::{Cell, RefCell};
 use std::future::Future;
-use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
 use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -11,17 +9,14 @@ use std::time::Duration;
 
 use futures_channel::mpsc::{UnboundedReceiver, UnboundedSender};
 use futures_util::{FutureExt, StreamExt};
-use monoio::io::{Canceller, Splitable};
-use monoio::net::UnixStream;
-use nix::sys::socket::Shutdown;
-use nix::time::{ClockId, clock_gettime};
+use monoio::io::Canceller;
 use slab::Slab;
-use socket2::SockRef;
 
 use super::accept::CoreListener;
 use super::buffers::{Buffers, output_len};
 use super::busy_poll::BusyPoll;
 use super::config::ServerConfig;
+use super::io::{Receiver, Shutdown, Socket, now, spawn};
 use super::peer::Peer;
 use super::placement::Placement;
 use super::pump;
@@ -36,8 +31,7 @@ use crate::spop::{PREFIX_LEN, Status};
 /// How long a peer may take to close after the last frame.
 pub(super) const LINGER: Duration = Duration::from_secs(1);
 
-/// The rest of a task that never had to wait, for others to run; monoio's timers know nothing
-/// shorter. Waking oneself would not do: such a task runs again first in monoio 0.2.4, and timers
+/// The rest of a task that never had to wait, for others to run; timers know nothing shorter. Waking oneself would not do: such a task runs again first in monoio 0.2.4, and timers
 /// only while no task is ready.
 pub(super) const REST: Duration = Duration::from_millis(1);
 
@@ -45,7 +39,7 @@ pub(super) const REST: Duration = Duration::from_millis(1);
 #[derive(Debug)]
 pub(super) enum Inbound {
     /// A connection that another core accepted.
-    Connection(OwnedFd),
+    Connection(Socket),
     /// A ticket was sent or dropped.
     Answer(LateAnswer),
     /// Stop accepting, answer what is in flight, end.
@@ -100,13 +94,6 @@ pub(super) struct Worker<A> {
     pub(super) busy_poll: Option<Rc<BusyPoll>>,
     /// When a drain must be over.
     pub(super) drain_by: Cell<Option<Duration>>,
-}
-
-/// The coarse monotonic clock: its resolution is a scheduler tick, 1 to 4 ms, and it costs 5 ns.
-pub(super) fn now() -> Duration {
-    clock_gettime(ClockId::CLOCK_MONOTONIC_COARSE)
-        .map(Duration::from)
-        .unwrap_or_default()
 }
 
 impl<A: Agent + 'static> Worker<A> {
@@ -216,14 +203,13 @@ impl<A: Agent + 'static> Worker<A> {
     }
 
     /// Serves a connection on this core.
-    pub(super) fn adopt(self: &Rc<Self>, socket: OwnedFd) {
+    pub(super) fn adopt(self: &Rc<Self>, socket: Socket) {
         self.counters.connections.add(1);
-        match self.prepare(socket) {
-            Ok(stream) => {
-                let (fd, now) = (stream.as_raw_fd(), now());
-                let (receiver, sender) = stream.into_split();
+        match socket.attach(self.is_io_uring) {
+            Ok((handle, receiver, sender)) => {
+                let now = now();
                 let connection = Connection::new(self.config.limits, now);
-                let peer = Rc::new(Peer::new(connection, fd, sender, now));
+                let peer = Rc::new(Peer::new(connection, handle, sender, now));
                 let key = self.peers.borrow_mut().insert(Rc::clone(&peer));
                 spawn(Rc::clone(self).attend(key, peer, receiver));
             }
@@ -234,26 +220,8 @@ impl<A: Agent + 'static> Worker<A> {
         }
     }
 
-    fn prepare(&self, socket: OwnedFd) -> io::Result<UnixStream> {
-        let options = SockRef::from(&socket);
-        // Sockets accepted by a ring have neither flag set. epoll needs the second; a ring must
-        // not have it, or its reads fail instead of waiting.
-        options.set_cloexec(true)?;
-        options.set_nonblocking(!self.is_io_uring)?;
-        // These two fail on Unix sockets, which need neither: an ACK must not wait for another
-        // packet, and a peer that vanished without a FIN must be noticed some day.
-        let _ = options.set_tcp_nodelay(true);
-        let _ = options.set_keepalive(true);
-        UnixStream::from_std(std::os::unix::net::UnixStream::from(socket))
-    }
-
     /// Runs a peer's pump to its end, whatever end that is, and forgets the peer.
-    async fn attend(
-        self: Rc<Self>,
-        key: usize,
-        peer: Rc<Peer>,
-        receiver: monoio::io::OwnedReadHalf<UnixStream>,
-    ) {
+    async fn attend(self: Rc<Self>, key: usize, peer: Rc<Peer>, receiver: Receiver) {
         let pump = pump::pump(&self, key, &peer, receiver);
         // monoio lets a panic of a task take the whole core with it.
         if AssertUnwindSafe(pump).catch_unwind().await.is_err() {
@@ -385,10 +353,4 @@ impl<A: Agent + 'static> Worker<A> {
     pub(super) fn largest_output(&self) -> usize {
         output_len(self.config.limits.max_frame_size as usize)
     }
-}
-
-/// Starts a task on this core. Its handle is dropped here, on its own thread: monoio 0.2.4 has a
-/// race when it is dropped on another.
-pub(super) fn spawn(task: impl Future<Output = ()> + 'static) {
-    drop(monoio::spawn(task));
 }

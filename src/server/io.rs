@@ -1,0 +1,102 @@
+//! What a worker asks of the runtime: sockets, sleep, tasks, the clock. A thin layer over monoio, so
+//! that the unit tests of this room can run whole workers on a simulated one.
+
+use std::future::Future;
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::time::Duration;
+
+use monoio::BufResult;
+use monoio::buf::{IoBuf, IoBufMut};
+use monoio::io::{AsyncReadRent, AsyncWriteRent, OwnedReadHalf, OwnedWriteHalf, Splitable};
+use monoio::net::UnixStream;
+use nix::time::{ClockId, clock_gettime};
+use socket2::SockRef;
+
+pub(super) use nix::sys::socket::Shutdown;
+
+/// A connected socket, of a peer that was accepted.
+#[derive(Debug)]
+pub(super) struct Socket(OwnedFd);
+
+impl Socket {
+    pub(super) const fn new(socket: OwnedFd) -> Self {
+        Self(socket)
+    }
+
+    /// Makes it this core's: what names it, its receiving and its sending side. TCP sockets are
+    /// wrapped as Unix streams too: monoio's calls only use the file descriptor, and one type
+    /// means one pump.
+    pub(super) fn attach(self, is_io_uring: bool) -> io::Result<(Handle, Receiver, Sender)> {
+        let options = SockRef::from(&self.0);
+        // Sockets accepted by a ring have neither flag set. epoll needs the second; a ring must
+        // not have it, or its reads fail instead of waiting.
+        options.set_cloexec(true)?;
+        options.set_nonblocking(!is_io_uring)?;
+        // These two fail on Unix sockets, which need neither: an ACK must not wait for another
+        // packet, and a peer that vanished without a FIN must be noticed some day.
+        let _ = options.set_tcp_nodelay(true);
+        let _ = options.set_keepalive(true);
+        let stream = UnixStream::from_std(std::os::unix::net::UnixStream::from(self.0))?;
+        let handle = Handle(stream.as_raw_fd());
+        let (receiver, sender) = stream.into_split();
+        Ok((handle, Receiver(receiver), Sender(sender)))
+    }
+}
+
+/// Names an attached socket for as long as its receiving side lives.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Handle(RawFd);
+
+impl Handle {
+    /// Ends reading, writing or both; what is in flight completes.
+    pub(super) fn shutdown(self, how: Shutdown) {
+        // It fails on a socket the peer has reset, which is as closed as it gets.
+        let _ = nix::sys::socket::shutdown(self.0, how);
+    }
+}
+
+/// The receiving side of a socket. A read is never dropped while in flight: monoio 0.2.4 loses data
+/// then.
+pub(super) struct Receiver(OwnedReadHalf<UnixStream>);
+
+impl Receiver {
+    #[inline]
+    pub(super) fn read<T: IoBufMut>(
+        &mut self,
+        buffer: T,
+    ) -> impl Future<Output = BufResult<usize, T>> {
+        self.0.read(buffer)
+    }
+}
+
+/// The sending side of a socket.
+pub(super) struct Sender(OwnedWriteHalf<UnixStream>);
+
+impl Sender {
+    #[inline]
+    pub(super) fn write<T: IoBuf>(
+        &mut self,
+        buffer: T,
+    ) -> impl Future<Output = BufResult<usize, T>> {
+        self.0.write(buffer)
+    }
+}
+
+/// Whole milliseconds: monoio's timers know nothing shorter.
+pub(super) fn sleep(duration: Duration) -> impl Future<Output = ()> {
+    monoio::time::sleep(duration)
+}
+
+/// Starts a task on this core. Its handle is dropped here, on its own thread: monoio 0.2.4 has a
+/// race when it is dropped on another.
+pub(super) fn spawn(task: impl Future<Output = ()> + 'static) {
+    drop(monoio::spawn(task));
+}
+
+/// The coarse monotonic clock: its resolution is a scheduler tick, 1 to 4 ms, and it costs 5 ns.
+pub(super) fn now() -> Duration {
+    clock_gettime(ClockId::CLOCK_MONOTONIC_COARSE)
+        .map(Duration::from)
+        .unwrap_or_default()
+}
