@@ -1,16 +1,11 @@
 //! Taking connections, and giving each to the core that has the fewest.
 
-use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::rc::Rc;
 use std::time::Duration;
 
-use monoio::io::CancelHandle;
-use monoio::net::{TcpListener, UnixListener};
 use nix::errno::Errno;
-use socket2::SockRef;
 
-use super::io::{Socket, sleep};
+use super::io::{CancelHandle, CoreListener, Socket, sleep};
 use super::worker::{Inbound, REST, Worker};
 use crate::agent::Agent;
 
@@ -19,42 +14,6 @@ const ACCEPT_BATCH: usize = 32;
 
 /// How long to leave accept alone after an error such as too many open files.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-
-/// A listener as this core's driver has it.
-pub(super) enum CoreListener {
-    Tcp(TcpListener),
-    Unix(UnixListener),
-}
-
-impl CoreListener {
-    /// Takes a listening socket over, on the thread that will accept.
-    pub(super) fn new(socket: OwnedFd, is_unix: bool, is_io_uring: bool) -> io::Result<Self> {
-        // monoio leaves Unix listeners blocking on epoll, where a second accept then stops the
-        // whole thread.
-        SockRef::from(&socket).set_nonblocking(!is_io_uring)?;
-        Ok(if is_unix {
-            Self::Unix(UnixListener::from_std(socket.into())?)
-        } else {
-            Self::Tcp(TcpListener::from_std(socket.into())?)
-        })
-    }
-
-    pub(super) fn raw_fd(&self) -> RawFd {
-        match self {
-            Self::Tcp(listener) => listener.as_raw_fd(),
-            Self::Unix(listener) => listener.as_raw_fd(),
-        }
-    }
-
-    pub(super) async fn accept(&self, cancel: CancelHandle) -> io::Result<Socket> {
-        let fd = match self {
-            Self::Tcp(listener) => listener.cancelable_accept(cancel).await?.0.into_raw_fd(),
-            Self::Unix(listener) => listener.cancelable_accept(cancel).await?.0.into_raw_fd(),
-        };
-        // SAFETY: `into_raw_fd` hands over a descriptor that is open and that nobody else owns.
-        Ok(Socket::new(unsafe { OwnedFd::from_raw_fd(fd) }))
-    }
-}
 
 impl<A: Agent + 'static> Worker<A> {
     /// Accepts until cancelled.

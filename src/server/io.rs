@@ -1,29 +1,68 @@
-//! What a worker asks of the runtime: sockets, sleep, tasks, the clock. A thin layer over monoio, so
-//! that the unit tests of this room can run whole workers on a simulated one.
+//! What a worker asks of the runtime: listeners, sockets, sleep, tasks, the clocks. A thin layer over
+//! monoio, so that the unit tests of this room can run whole workers on a simulated one.
 
 use std::future::Future;
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::time::Duration;
 
 use monoio::BufResult;
 use monoio::buf::{IoBuf, IoBufMut};
 use monoio::io::{AsyncReadRent, AsyncWriteRent, OwnedReadHalf, OwnedWriteHalf, Splitable};
-use monoio::net::UnixStream;
+use monoio::net::{TcpListener, UnixListener, UnixStream};
 use nix::time::{ClockId, clock_gettime};
 use socket2::SockRef;
 
+pub(super) use monoio::io::{CancelHandle, Canceller};
 pub(super) use nix::sys::socket::Shutdown;
+/// The fine clock, for what the coarse one is too coarse for.
+pub(super) use std::time::Instant;
+
+/// A listener as this core's driver has it.
+pub(super) enum CoreListener {
+    Tcp(TcpListener),
+    Unix(UnixListener),
+}
+
+impl CoreListener {
+    /// Takes a listening socket over, on the thread that will accept.
+    pub(super) fn new(socket: OwnedFd, is_unix: bool, is_io_uring: bool) -> io::Result<Self> {
+        // monoio leaves Unix listeners blocking on epoll, where a second accept then stops the
+        // whole thread.
+        SockRef::from(&socket).set_nonblocking(!is_io_uring)?;
+        Ok(if is_unix {
+            Self::Unix(UnixListener::from_std(socket.into())?)
+        } else {
+            Self::Tcp(TcpListener::from_std(socket.into())?)
+        })
+    }
+
+    /// Turns away whoever connects from now on.
+    pub(super) fn shutdown(&self) {
+        let fd = match self {
+            Self::Tcp(listener) => listener.as_raw_fd(),
+            Self::Unix(listener) => listener.as_raw_fd(),
+        };
+        // It fails where another core that shares the listener was first.
+        let _ = nix::sys::socket::shutdown(fd, Shutdown::Both);
+    }
+
+    /// Never dropped while in flight, but cancelled: monoio 0.2.4 leaks the connection it gets then.
+    pub(super) async fn accept(&self, cancel: CancelHandle) -> io::Result<Socket> {
+        let fd = match self {
+            Self::Tcp(listener) => listener.cancelable_accept(cancel).await?.0.into_raw_fd(),
+            Self::Unix(listener) => listener.cancelable_accept(cancel).await?.0.into_raw_fd(),
+        };
+        // SAFETY: `into_raw_fd` hands over a descriptor that is open and that nobody else owns.
+        Ok(Socket(unsafe { OwnedFd::from_raw_fd(fd) }))
+    }
+}
 
 /// A connected socket, of a peer that was accepted.
 #[derive(Debug)]
 pub(super) struct Socket(OwnedFd);
 
 impl Socket {
-    pub(super) const fn new(socket: OwnedFd) -> Self {
-        Self(socket)
-    }
-
     /// Makes it this core's: what names it, its receiving and its sending side. TCP sockets are
     /// wrapped as Unix streams too: monoio's calls only use the file descriptor, and one type
     /// means one pump.

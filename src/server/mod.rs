@@ -9,7 +9,7 @@
 //! | `accept`, `placement` | taking connections; which core gets one |
 //! | `worker` | one core: its peers, its inbox, late answers |
 //! | `watch` | the clocks of a core: timeouts, deadlines, the drain |
-//! | `io` | sockets, sleep, tasks, the clock: all that is asked of monoio |
+//! | `io` | listeners, sockets, sleep, tasks, the clocks: all that is asked of monoio |
 //! | `peer` | one connected peer, shared by its tasks |
 //! | `pump` | one socket to one connection: read, answer, write |
 //! | `buffers`, `stats` | of one core |
@@ -40,7 +40,7 @@ pub use config::{ConfigError, Cores, Driver, ListenAddress, ServerConfig};
 pub use stats::Stats;
 
 use crate::agent::{Agent, AgentError};
-use accept::CoreListener;
+use io::CoreListener;
 use listen::Listener;
 use placement::Placement;
 use worker::{Inbound, Parts, Worker};

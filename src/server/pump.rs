@@ -3,12 +3,12 @@
 use std::future::poll_fn;
 use std::pin::pin;
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use monoio::buf::IoBufMut;
 
 use super::buffers::output_len;
-use super::io::{Receiver, Shutdown, now, sleep};
+use super::io::{Instant, Receiver, Shutdown, now, sleep};
 use super::peer::{Lane, Peer};
 use super::worker::{LINGER, REST, Worker};
 use crate::agent::{Agent, Notified, Outcome, dispatch};

@@ -9,14 +9,12 @@ use std::time::Duration;
 
 use futures_channel::mpsc::{UnboundedReceiver, UnboundedSender};
 use futures_util::{FutureExt, StreamExt};
-use monoio::io::Canceller;
 use slab::Slab;
 
-use super::accept::CoreListener;
 use super::buffers::{Buffers, output_len};
 use super::busy_poll::BusyPoll;
 use super::config::ServerConfig;
-use super::io::{Receiver, Shutdown, Socket, now, spawn};
+use super::io::{Canceller, CoreListener, Receiver, Shutdown, Socket, now, spawn};
 use super::peer::Peer;
 use super::placement::Placement;
 use super::pump;
@@ -165,7 +163,7 @@ impl<A: Agent + 'static> Worker<A> {
                     }
                     // Nobody may connect to a listener that nobody will accept from.
                     for listener in &listeners {
-                        let _ = nix::sys::socket::shutdown(listener.raw_fd(), Shutdown::Both);
+                        listener.shutdown();
                     }
                     // A dropped accept future leaks the connection it gets in monoio 0.2.4, so it
                     // is cancelled. The shutdown does not do: epoll is not told of it where the
