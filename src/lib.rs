@@ -7,6 +7,8 @@
 //! - [`Connection`], the rules of one connection as a state machine without I/O (feature `std`).
 //! - [`Server`], which serves an [`Agent`] on every core (feature `server`, on by default).
 //!
+//! Beside them, [`FrameDump`] and [`dump_stream`] print frames for people (feature `std`).
+//!
 //! An agent reads messages and writes actions. This one tells HAProxy which backend to use:
 //!
 //! ```no_run
@@ -66,6 +68,8 @@ mod agent;
 pub mod agents;
 #[cfg(feature = "std")]
 mod connection;
+#[cfg(feature = "std")]
+mod dump;
 #[cfg(feature = "server")]
 mod server;
 pub mod spop;
@@ -77,6 +81,8 @@ pub use connection::{
     CloseReason, Connection, DEFAULT_MAX_FRAME_SIZE, Event, LARGEST_MAX_FRAME_SIZE, Limits,
     MAX_REPLY_LEN, NotifyId, State, Violation,
 };
+#[cfg(feature = "std")]
+pub use dump::{FrameDump, FrameFault, StreamDump, StreamItem, dump_stream};
 #[cfg(feature = "server")]
 pub use server::{
     ConfigError, Cores, Driver, ListenAddress, Server, ServerConfig, ServerHandle, StartError,

@@ -31,7 +31,7 @@ pub enum Scope {
 }
 
 impl Scope {
-    const fn from_code(code: u8) -> Option<Self> {
+    pub(crate) const fn from_code(code: u8) -> Option<Self> {
         Some(match code {
             0 => Self::Process,
             1 => Self::Session,
