@@ -1,6 +1,7 @@
 //! The `ringspoa` binary: flags, configuration, wiring an agent into the server, exit code.
 
 mod config;
+mod decode;
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -28,6 +29,10 @@ struct Cli {
 }
 
 #[derive(Debug, Subcommand)]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "there is one, taken apart at once"
+)]
 enum Command {
     /// Answer HAProxy: is this address banned?
     ///
@@ -35,6 +40,7 @@ enum Command {
     /// txn.<prefix>.remediation, "ban" or "allow". SIGTERM and SIGINT drain: what is in flight is
     /// answered, connections are told goodbye. A second signal ends at once.
     Serve(Serve),
+    Decode(decode::Decode),
 }
 
 #[derive(Debug, Args)]
@@ -149,7 +155,10 @@ fn main() -> ExitCode {
             )
         })
         .init();
-    let Command::Serve(serve) = Cli::parse().command;
+    let serve = match Cli::parse().command {
+        Command::Serve(serve) => serve,
+        Command::Decode(arguments) => return decode::run(&arguments, USAGE),
+    };
     let prepared = serve
         .settings()
         .and_then(|settings| Ok((settings.server_config()?, settings.ban_table()?)));
