@@ -31,22 +31,25 @@ fn haproxy_accepts_the_samples_for_its_version() {
         ("3.2", "haproxy-3.1"),
     ] {
         let folder = root().join("dist").join(sample);
-        let config = fs::read_to_string(folder.join("haproxy.cfg")).unwrap();
         let engine = folder.join("spoe.cfg");
-        let here = config.replace("/etc/haproxy/ringspoa.spoe.cfg", engine.to_str().unwrap());
-        assert_ne!(config, here, "the sample names its engine file");
-        let path = std::env::temp_dir().join(format!("ringspoa-{}-{version}", std::process::id()));
-        fs::write(&path, here).unwrap();
-        let output = Command::new(haproxy(version))
-            .arg("-c")
-            .arg("-f")
-            .arg(&path)
-            .output()
-            .unwrap();
-        fs::remove_file(&path).unwrap();
-        let text = text(&output);
-        assert!(output.status.success(), "{version}: {text}");
-        assert!(!text.contains("WARNING"), "{version}: {text}");
+        for name in ["haproxy.cfg", "haproxy-fail-closed.cfg"] {
+            let config = fs::read_to_string(folder.join(name)).unwrap();
+            let here = config.replace("/etc/haproxy/ringspoa.spoe.cfg", engine.to_str().unwrap());
+            assert_ne!(config, here, "{name} names its engine file");
+            let path = std::env::temp_dir()
+                .join(format!("ringspoa-{}-{version}-{name}", std::process::id()));
+            fs::write(&path, here).unwrap();
+            let output = Command::new(haproxy(version))
+                .arg("-c")
+                .arg("-f")
+                .arg(&path)
+                .output()
+                .unwrap();
+            fs::remove_file(&path).unwrap();
+            let text = text(&output);
+            assert!(output.status.success(), "{version} {name}: {text}");
+            assert!(!text.contains("WARNING"), "{version} {name}: {text}");
+        }
     }
 }
 

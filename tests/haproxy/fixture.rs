@@ -322,6 +322,11 @@ impl Haproxy {
         let folder = Folder::new();
         folder.write("haproxy.cfg", &config.haproxy(version, agent, &folder));
         folder.write("spoe.cfg", &config.engine(version));
+        Self::start_in(version, folder)
+    }
+
+    /// Starts it with the files in `folder`, whose `haproxy.cfg` listens on `http.sock` there.
+    pub(crate) fn start_in(version: Version, folder: Folder) -> Self {
         let mut process = Self::spawn(version, &folder, &[]);
         let socket = folder.file("http.sock");
         process.until("a frontend", |_| UnixStream::connect(&socket).ok());

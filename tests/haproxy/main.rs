@@ -7,6 +7,7 @@
 //! | `remediation` | the binary with its own agent |
 //! | `concurrency` | many streams a connection, several threads, Unix sockets |
 //! | `lifecycle` | health checks; reloads and restarts under load |
+//! | `samples` | the configurations of dist/, with and without an agent |
 //! | `fixture`, `http` | processes and configuration; a client |
 #![cfg(all(feature = "server", feature = "cli"))]
 
@@ -16,6 +17,7 @@ mod http;
 mod lifecycle;
 mod messages;
 mod remediation;
+mod samples;
 
 macro_rules! scenarios {
     ($($theme:ident::$scenario:ident,)*) => {
@@ -54,4 +56,7 @@ scenarios! {
     lifecycle::reload_under_load_loses_nothing,
     lifecycle::agent_restart_under_load_over_tcp,
     lifecycle::agent_restart_under_load_over_a_unix_socket,
+    samples::the_open_sample_asks_and_fails_open,
+    samples::the_closed_sample_asks_and_fails_closed,
+    samples::the_closed_sample_refuses_what_got_no_answer,
 }
