@@ -1,6 +1,6 @@
-"""As much of systemd as scripts/test-package needs to start a unit on a machine where systemd does not run: the
-user and group, the runtime directory, limits, sockets handed over, and the notifications that come back. Namespaces
-and system call filters are not made."""
+"""As much of systemd as scripts/test-package needs to start a unit on a machine where systemd does not run:
+the user and group, the runtime directory, limits, sockets handed over, and the notifications that come back.
+Namespaces and system call filters are not made."""
 
 import ctypes
 import grp
@@ -27,8 +27,8 @@ FIRST_SOCKET = 3
 
 
 class Unit:
-    """A unit file: `[Section] Key=` as a list, as a key may be there more than once; an empty value forgets those
-    before it."""
+    """A unit file: `[Section] Key=` as a list, as a key may be there more than once; an empty value forgets
+    those before it."""
 
     def __init__(self, path):
         self.sections = {}
@@ -141,7 +141,10 @@ class Service:
         user = pwd.getpwnam(self.unit.one("Service", "User"))
         group = self.unit.one("Service", "Group")
         limits = {}
-        for key, number in (("LimitNOFILE", resource.RLIMIT_NOFILE), ("LimitMEMLOCK", resource.RLIMIT_MEMLOCK)):
+        for key, number in (
+            ("LimitNOFILE", resource.RLIMIT_NOFILE),
+            ("LimitMEMLOCK", resource.RLIMIT_MEMLOCK),
+        ):
             if self.unit.one("Service", key):
                 limits[number] = size(self.unit.one("Service", key))
         return {
@@ -158,7 +161,11 @@ class Service:
 
     def spawn(self, command, settings, sockets=(), log=None):
         """Starts `command` by way of `become` below, in a process of its own."""
-        settings = {**settings, "command": shlex.split(command), "sockets": [each.fileno() for each in sockets]}
+        settings = {
+            **settings,
+            "command": shlex.split(command),
+            "sockets": [each.fileno() for each in sockets],
+        }
         with open(log or self.log, "ab") as output:
             return subprocess.Popen(
                 [sys.executable, os.path.abspath(__file__), json.dumps(settings)],
@@ -257,7 +264,9 @@ def listen(unit, stream):
     if not stream.startswith("/"):
         host, port = stream.rsplit(":", 1)
         return socket.create_server((host, int(port)), backlog=backlog)
-    os.makedirs(os.path.dirname(stream), mode=int(unit.one("Socket", "DirectoryMode", "0755"), 8), exist_ok=True)
+    os.makedirs(
+        os.path.dirname(stream), mode=int(unit.one("Socket", "DirectoryMode", "0755"), 8), exist_ok=True
+    )
     if os.path.exists(stream):
         os.unlink(stream)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)

@@ -88,3 +88,47 @@ fn the_binary_reads_the_sample_configuration_with_every_default_spelled_out() {
         text(&output)
     );
 }
+
+/// Every Rust file below `folder`.
+fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            sources(&path, found);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            found.push(path);
+        }
+    }
+}
+
+#[test]
+fn unsafe_code_is_where_the_security_policy_says() {
+    let policy = fs::read_to_string(root().join("SECURITY.md")).unwrap();
+    let section = policy.split("## ").find(|part| part.starts_with("Unsafe"));
+    let places: Vec<_> = section
+        .expect("a section on unsafe code")
+        .lines()
+        .filter_map(|line| line.strip_prefix("- `")?.split_once('`'))
+        .map(|(place, _)| root().join(place))
+        .collect();
+    let mut files = Vec::new();
+    for folder in ["src", "loadgen/src"] {
+        sources(&root().join(folder), &mut files);
+    }
+    let mut count = 0;
+    for file in files {
+        let text = fs::read_to_string(&file).unwrap();
+        if ["unsafe {", "unsafe impl", "unsafe fn"]
+            .iter()
+            .any(|word| text.contains(word))
+        {
+            count += 1;
+            assert!(
+                places.iter().any(|place| file.starts_with(place)),
+                "SECURITY.md does not list {}",
+                file.display()
+            );
+        }
+    }
+    assert!(count > 0, "there is none left, and the policy says so");
+}
