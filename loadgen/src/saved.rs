@@ -1,11 +1,12 @@
 //! A run with its histograms, and the file from which it can be loaded again.
 
 use std::fmt;
-use std::io::{BufWriter, Write};
+use std::io::{BufWriter, Read, Write};
 use std::path::Path;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use flate2::read::ZlibDecoder;
 use hdrhistogram::Histogram;
 use hdrhistogram::serialization::{Deserializer, Serializer, V2DeflateSerializer};
 use serde::{Deserialize, Serialize};
@@ -304,14 +305,54 @@ fn from_text(text: &str) -> Result<Histogram<u64>, LoadError> {
     let bytes = STANDARD
         .decode(text)
         .map_err(|error| LoadError::Histogram(error.to_string()))?;
+    check_bounds(&bytes).map_err(LoadError::Histogram)?;
     Deserializer::new()
         .deserialize(&mut bytes.as_slice())
         .map_err(|error| LoadError::Histogram(error.to_string()))
 }
 
+/// Refuses a histogram that announces more than one of ours can have. The deserializer takes memory
+/// as announced, up to 4 GiB, before it looks at what is there.
+fn check_bounds(bytes: &[u8]) -> Result<(), String> {
+    /// The longest form of a count.
+    const MAX_COUNT_LEN: usize = 9;
+    /// Cookie and length, before what is deflated.
+    const OUTER_LEN: usize = 8;
+    // Cookie, payload length, offset, digits (4 bytes each), lowest and highest value, ratio (8 each).
+    let mut header = [0; 40];
+    ZlibDecoder::new(bytes.get(OUTER_LEN..).unwrap_or_default())
+        .read_exact(&mut header)
+        .map_err(|error| error.to_string())?;
+    let number = |range: std::ops::Range<usize>| {
+        header[range]
+            .iter()
+            .fold(0, |number, byte| number << 8 | u64::from(*byte))
+    };
+    let (payload_len, digits, high) = (number(4..8), number(12..16), number(24..32));
+    let own = new_histogram();
+    if digits > u64::from(own.sigfig()) || high > own.high() {
+        return Err(format!(
+            "it is for values up to {high} with {digits} digits, and this generator's are for \
+             values up to {} with {}",
+            own.high(),
+            own.sigfig()
+        ));
+    }
+    if payload_len > (own.distinct_values() * MAX_COUNT_LEN) as u64 {
+        return Err(format!(
+            "it announces {payload_len} bytes, more than any of its bounds takes"
+        ));
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use std::fs::File;
+
+    use flate2::Compression;
+    use flate2::write::ZlibEncoder;
+    use hdrhistogram::serialization::V2Serializer;
 
     use super::*;
     use crate::report::tests::sample;
@@ -400,6 +441,34 @@ mod tests {
         assert_eq!(
             (&run.settings.cpu_model, run.settings.cpu_count),
             (&None, None)
+        );
+    }
+
+    #[test]
+    fn a_histogram_that_announces_too_much_is_refused_before_memory_is_taken() {
+        // Payload length, digits, highest value: each at its place in the header.
+        for (at, forged, part) in [
+            (4, &u32::MAX.to_be_bytes()[..], "4294967295 bytes"),
+            (12, &5_u32.to_be_bytes(), "with 5 digits"),
+            (24, &u64::MAX.to_be_bytes(), "up to 18446744073709551615"),
+        ] {
+            let mut plain = Vec::new();
+            V2Serializer::new()
+                .serialize(&new_histogram(), &mut plain)
+                .unwrap();
+            plain[at..at + forged.len()].copy_from_slice(forged);
+            let mut deflated = ZlibEncoder::new(Vec::new(), Compression::default());
+            deflated.write_all(&plain).unwrap();
+            let deflated = deflated.finish().unwrap();
+            let len = u32::try_from(deflated.len()).unwrap();
+            let cookie = &STANDARD.decode(to_text(&new_histogram()).unwrap()).unwrap()[..4];
+            let text = STANDARD.encode([cookie, &len.to_be_bytes(), &deflated].concat());
+            let error = from_text(&text).unwrap_err().to_string();
+            assert!(error.contains(part), "{error}");
+        }
+        assert_eq!(
+            from_text(&to_text(&new_histogram()).unwrap()).unwrap(),
+            new_histogram()
         );
     }
 
