@@ -117,8 +117,12 @@ impl FallbackVariable {
 impl Settings {
     /// Reads a TOML file.
     pub(crate) fn load(path: &Path) -> Result<Self, UsageError> {
-        let text = read(path, "configuration")?;
-        toml::from_str(&text).map_err(|error| {
+        Self::parse(&read(path, "configuration")?, path)
+    }
+
+    /// Reads the text of a TOML file; `path` is for errors.
+    pub(crate) fn parse(text: &str, path: &Path) -> Result<Self, UsageError> {
+        toml::from_str(text).map_err(|error| {
             let position = error.span().map_or_else(String::new, |span| {
                 let line = 1 + text[..span.start.min(text.len())].matches('\n').count();
                 format!(" line {line}")
