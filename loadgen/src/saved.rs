@@ -166,8 +166,16 @@ impl SavedRun {
     ///
     /// If the file cannot be read or is not a saved run.
     pub fn load(path: &Path) -> Result<Self, LoadError> {
-        let text = std::fs::read(path).map_err(LoadError::File)?;
-        let Format { format } = serde_json::from_slice(&text).map_err(LoadError::Json)?;
+        Self::from_json(&std::fs::read(path).map_err(LoadError::File)?)
+    }
+
+    /// As [`load`](Self::load), of what is in the file.
+    ///
+    /// # Errors
+    ///
+    /// If it is not a saved run.
+    pub fn from_json(text: &[u8]) -> Result<Self, LoadError> {
+        let Format { format } = serde_json::from_slice(text).map_err(LoadError::Json)?;
         let Document {
             settings,
             results,
@@ -175,7 +183,7 @@ impl SavedRun {
             ..
         } = match format {
             1 => {
-                let old: Document1 = serde_json::from_slice(&text).map_err(LoadError::Json)?;
+                let old: Document1 = serde_json::from_slice(text).map_err(LoadError::Json)?;
                 Document {
                     format,
                     rounds: vec![SavedRound {
@@ -189,7 +197,7 @@ impl SavedRun {
                     results: old.results,
                 }
             }
-            FORMAT => serde_json::from_slice(&text).map_err(LoadError::Json)?,
+            FORMAT => serde_json::from_slice(text).map_err(LoadError::Json)?,
             _ => return Err(LoadError::Format(format)),
         };
         let rounds = rounds
@@ -266,7 +274,18 @@ fn merge<'a>(
         sum.add(histogram)
             .map_err(|error| LoadError::Histogram(error.to_string()))?;
     }
-    Ok(sum)
+    countable(sum)
+}
+
+/// Refuses a histogram of so many counts that hdrhistogram's own sums of them overflow: it finds no
+/// quantile then, and panics. Its total stays at the largest number.
+fn countable(histogram: Histogram<u64>) -> Result<Histogram<u64>, LoadError> {
+    if histogram.len() == u64::MAX {
+        return Err(LoadError::Histogram(
+            "its counts together exceed 64 bits".to_owned(),
+        ));
+    }
+    Ok(histogram)
 }
 
 fn to_text(histogram: &Histogram<u64>) -> Result<String, LoadError> {
@@ -306,9 +325,10 @@ fn from_text(text: &str) -> Result<Histogram<u64>, LoadError> {
         .decode(text)
         .map_err(|error| LoadError::Histogram(error.to_string()))?;
     check_bounds(&bytes).map_err(LoadError::Histogram)?;
-    Deserializer::new()
+    let histogram = Deserializer::new()
         .deserialize(&mut bytes.as_slice())
-        .map_err(|error| LoadError::Histogram(error.to_string()))
+        .map_err(|error| LoadError::Histogram(error.to_string()))?;
+    countable(histogram)
 }
 
 /// Refuses a histogram that announces more than one of ours can have. The deserializer takes memory
@@ -470,6 +490,29 @@ mod tests {
             from_text(&to_text(&new_histogram()).unwrap()).unwrap(),
             new_histogram()
         );
+    }
+
+    #[test]
+    fn counts_beyond_64_bits_are_refused() {
+        let mut run = sample(None);
+        let most = u64::try_from(i64::MAX).unwrap();
+        run.rounds[0]
+            .corrected
+            .record_n(40_000_000_000, most)
+            .unwrap();
+        let (mut two, mut three) = (run.clone(), run.clone());
+        two.rounds[0]
+            .corrected
+            .record_n(50_000_000_000, most)
+            .unwrap();
+        three.rounds.push(run.rounds[0].clone());
+        three.rounds.push(run.rounds[0].clone());
+        for (case, run) in [("one histogram", two), ("all of them", three)] {
+            let mut file = Vec::new();
+            run.save(&mut file).unwrap();
+            let error = SavedRun::from_json(&file).expect_err(case).to_string();
+            assert!(error.contains("exceed 64 bits"), "{case}: {error}");
+        }
     }
 
     #[test]
