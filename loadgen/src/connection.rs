@@ -4,7 +4,7 @@
 
 use ringspoa::spop::{Action, Actions, AgentHello, Disconnect, Frame, FrameType, HaproxyHello};
 
-use crate::errors::{ErrorKind, Fault};
+use crate::errors::{ErrorKind, Errors, Fault};
 use crate::expect::{Expectation, Found};
 use crate::latency::Recorder;
 use crate::plan::Plan;
@@ -212,6 +212,32 @@ impl Session {
         self.running = true;
         Ok(())
     }
+}
+
+/// What a connection counts of an agent's bytes that come in these pieces: ACKs, NOTIFYs left in flight,
+/// errors, and the fault that ended it. As many NOTIFYs as it may have are in flight after each piece.
+/// For tests from outside.
+#[doc(hidden)]
+#[must_use]
+pub fn replay(plan: &Plan, pieces: &[&[u8]]) -> (u64, usize, Errors, Option<String>) {
+    let (mut session, mut recorder) = (Session::new(plan), Recorder::new(false));
+    recorder.counting = true;
+    let (mut input, mut fault) = (Vec::new(), None);
+    for piece in pieces {
+        input.extend_from_slice(piece);
+        match session.handle_input(&input, 1, &plan.expectations, &mut recorder) {
+            Ok(consumed) => drop(input.drain(..consumed)),
+            Err(error) => {
+                fault = Some(error.text);
+                break;
+            }
+        }
+        while session.can_send() {
+            session.open(Flight::default());
+        }
+    }
+    let frames = recorder.interval.frames;
+    (frames, session.in_flight(), recorder.errors, fault)
 }
 
 fn unmet(missing: &Expectation, frame: &Frame<'_>) -> String {

@@ -56,6 +56,8 @@ pub use compare::{
     Better, CompareError, Comparison, Contestant, Difference, Method, Pairing, Row, Setting,
     Verdict,
 };
+#[doc(hidden)]
+pub use connection::replay;
 pub use errors::{ErrorKind, Errors};
 pub use expect::{Expectation, ExpectationError};
 pub use hgrm::{LatencyUnit, NoSamples, percentile_csv, percentile_distribution};
