@@ -1,0 +1,8 @@
+//! What the fuzz targets in `src/bin` call, one function a target: it reads any bytes, and panics
+//! where something it promises of them does not hold.
+//!
+//! `tests/fuzz_corpus.rs` and `loadgen/tests/fuzz_corpus.rs` include these modules too, and put the
+//! committed inputs through them in every run of the tests.
+
+pub mod loadgen;
+pub mod serve;

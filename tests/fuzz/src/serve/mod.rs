@@ -1,0 +1,43 @@
+//! What `ringspoa` reads: HAProxy's bytes, and the operator's flags and files.
+
+#![allow(
+    dead_code,
+    unreachable_pub,
+    reason = "the fuzz targets and the test of the corpus each use their part"
+)]
+
+mod config;
+mod connection;
+mod control;
+mod list;
+mod memory;
+mod notify;
+mod round_trip;
+mod values;
+
+pub use config::{config, flags};
+pub use connection::connection;
+pub use control::{disconnect, hello};
+pub use list::list;
+pub use notify::{ack, frame, notify};
+pub use round_trip::round_trip;
+pub use values::{typed_data, varint};
+
+/// Takes any bytes, and panics where something it promises of them does not hold.
+pub type Target = fn(&[u8]);
+
+/// Every target here, by the name of its file in `src/bin`.
+pub const TARGETS: &[(&str, Target)] = &[
+    ("ack", ack),
+    ("config", config),
+    ("connection", connection),
+    ("disconnect", disconnect),
+    ("flags", flags),
+    ("frame", frame),
+    ("hello", hello),
+    ("list", list),
+    ("notify", notify),
+    ("round_trip", round_trip),
+    ("typed_data", typed_data),
+    ("varint", varint),
+];
