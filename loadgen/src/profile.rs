@@ -23,6 +23,10 @@ const MESSAGE: &str = "check-client-ip";
 /// all of them by accident of being few, and 20 KiB.
 const MIX_LEN: usize = 4096;
 
+/// What all generated texts of a profile may take together, in bytes: no HAProxy sends frames as large,
+/// and a `length` of some more digits than meant must not take the machine's memory.
+const MAX_TEXT_LEN: u32 = 16 << 20;
+
 /// All mixes come from this seed, so that every run sends the same.
 const SEED: u64 = 0x5eed_0f1a_5eed_0f1a;
 
@@ -406,6 +410,8 @@ struct Builder {
     messages: Vec<String>,
     pieces: Vec<Piece>,
     max_payload_len: usize,
+    /// Of generated texts.
+    text_len: u32,
 }
 
 impl Builder {
@@ -547,6 +553,12 @@ impl Builder {
                 let Some(length) = length else {
                     return fail(at, "`generate = \"text\"` needs a `length` in bytes");
                 };
+                self.text_len = self.text_len.saturating_add(*length.get_ref());
+                if self.text_len > MAX_TEXT_LEN {
+                    let text =
+                        format!("`length` is at most {MAX_TEXT_LEN}, of all arguments together");
+                    return fail(length.span().start, &text);
+                }
                 let bytes: Vec<u8> = (b'a'..=b'z')
                     .cycle()
                     .take(*length.get_ref() as usize)
@@ -1018,6 +1030,11 @@ mod tests {
                 "needs a `length`",
             ),
             (
+                "type = \"string\"\ngenerate = \"text\"\nlength = 4294967295",
+                "line 7",
+                "`length` is at most 16777216",
+            ),
+            (
                 "type = \"int64\"\nvalue = 1\nlength = 2",
                 "line 7",
                 "`length` and `start` belong",
@@ -1031,5 +1048,17 @@ mod tests {
             assert!(error.contains(text), "{error}");
         }
         assert!(parse("").unwrap_err().contains("no message"));
+        let text = |length: u32| {
+            format!(
+                "[[message.argument]]\ntype = \"string\"\ngenerate = \"text\"\nlength = {length}\n"
+            )
+        };
+        let two = format!(
+            "[[message]]\nname = \"m\"\n{}{}",
+            text(1),
+            text(MAX_TEXT_LEN)
+        );
+        let error = parse(&two).unwrap_err();
+        assert!(error.contains("of all arguments together"), "{error}");
     }
 }

@@ -41,7 +41,7 @@ pub fn profile(data: &[u8]) {
     }
 }
 
-/// Whether `length` may be above some 100 kB: allowed, and nothing to be learnt from but slow.
+/// Whether a `length` may be above some 100 kB: allowed up to 16 MiB, but slow, and nothing to learn from.
 fn makes_long_texts(text: &str) -> bool {
     let is_digit = |c: char| c.is_ascii_hexdigit() || c == '_';
     let mut numbers = text.split(|c| !is_digit(c));
