@@ -374,8 +374,8 @@ impl SparseLog {
         }
         self.last.set(Some(now));
         match self.unsaid.take() {
-            0 => log::warn!("{what}"),
-            unsaid => log::warn!("{what} ({unsaid} more since the last such line)"),
+            0 => tracing::warn!("{what}"),
+            unsaid => tracing::warn!("{what} ({unsaid} more since the last such line)"),
         }
     }
 }
@@ -390,6 +390,8 @@ pub(crate) enum Fault {
     Deadline,
     /// A ticket was dropped unsent.
     Abandoned,
+    /// The core has as many tickets as it may.
+    Shed,
 }
 
 /// What became of one NOTIFY.

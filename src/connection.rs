@@ -202,9 +202,38 @@ enum Reassembly {
 
 /// A NOTIFY that waits for a late answer.
 #[derive(Clone, Copy, Debug)]
-struct Pending {
-    id: NotifyId,
-    deadline: Duration,
+pub(crate) struct Deferred {
+    pub(crate) id: NotifyId,
+    pub(crate) deadline: Duration,
+    /// When it was taken up, by whatever clock the caller measures with.
+    pub(crate) since: Duration,
+    /// What the caller counts it under.
+    pub(crate) label: usize,
+}
+
+/// Who may be served on a new connection.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Admission {
+    /// Everybody.
+    #[default]
+    Open,
+    /// Health checks only: a limit is reached, which is no reason to be called down. Others get
+    /// status 13.
+    ChecksOnly,
+    /// Everybody but health checks: the server is draining, and HAProxy is to send what is new
+    /// elsewhere.
+    NoChecks,
+}
+
+/// What another process needs to go on with a connection: all that is between two frames.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Snapshot {
+    /// The frame size agreed on; `None` before HELLO.
+    pub(crate) max_frame_size: Option<u32>,
+    /// A fragmented NOTIFY under way, and whether it is still collected or already given up.
+    pub(crate) fragments: Option<(NotifyId, bool)>,
+    /// Of the fragments so far.
+    pub(crate) payload: Vec<u8>,
 }
 
 /// One connection as a state machine without I/O: bytes and a clock in; messages, replies and a
@@ -270,7 +299,12 @@ pub struct Connection {
     reassembly: Reassembly,
     payload: Vec<u8>,
     /// By ticket serial, so in the order they were deferred.
-    pending: BTreeMap<u64, Pending>,
+    pending: BTreeMap<u64, Deferred>,
+    /// Those that still waited when the connection closed.
+    dropped: BTreeMap<u64, Deferred>,
+    admission: Admission,
+    /// Whether a HELLO that was no health check was accepted.
+    introduced: bool,
 }
 
 impl Connection {
@@ -295,7 +329,74 @@ impl Connection {
             reassembly: Reassembly::None,
             payload: Vec::new(),
             pending: BTreeMap::new(),
+            dropped: BTreeMap::new(),
+            admission: Admission::Open,
+            introduced: false,
         }
+    }
+
+    /// Goes on with a connection of another process.
+    ///
+    /// `None` if it negotiated a larger frame than `limits` allow.
+    pub(crate) fn resume(limits: Limits, snapshot: Snapshot, now: Duration) -> Option<Self> {
+        let mut connection = Self::new(limits, now);
+        if let Some(size) = snapshot.max_frame_size {
+            if !(crate::spop::MIN_MAX_FRAME_SIZE..=limits.max_frame_size).contains(&size) {
+                return None;
+            }
+            connection.max_frame_size = size;
+            connection.state = State::Running;
+            connection.introduced = true;
+        }
+        connection.reassembly = match snapshot.fragments {
+            None => Reassembly::None,
+            Some((id, true)) => Reassembly::Collecting(id),
+            Some((id, false)) => Reassembly::Dropping(id),
+        };
+        connection.payload = snapshot.payload;
+        Some(connection)
+    }
+
+    /// What another process needs to go on, if now is a time for it: nothing waits for an answer
+    /// or is to be said.
+    pub(crate) fn snapshot(&self) -> Option<Snapshot> {
+        if !self.pending.is_empty() || self.reply.is_some() {
+            return None;
+        }
+        let max_frame_size = match self.state {
+            State::AwaitingHello => None,
+            State::Running => Some(self.max_frame_size),
+            State::CheckAnswered | State::Closing(_) => return None,
+        };
+        let fragments = match self.reassembly {
+            // The payload that was handed out is not needed any more.
+            Reassembly::None | Reassembly::Done => None,
+            Reassembly::Collecting(id) => Some((id, true)),
+            Reassembly::Dropping(id) => Some((id, false)),
+        };
+        let payload = if fragments.is_some() {
+            self.payload.clone()
+        } else {
+            Vec::new()
+        };
+        Some(Snapshot {
+            max_frame_size,
+            fragments,
+            payload,
+        })
+    }
+
+    /// Sets who may be served; counts when HELLO comes.
+    pub const fn set_admission(&mut self, admission: Admission) {
+        self.admission = admission;
+    }
+
+    /// Whether a HELLO that was no health check has been accepted. A connection that closes without
+    /// was refused in the handshake: HAProxy up to 3.0 comes back at once, thousands of times a
+    /// second, so let some time pass before it is told.
+    #[must_use]
+    pub const fn is_introduced(&self) -> bool {
+        self.introduced
     }
 
     /// How far the connection is.
@@ -436,6 +537,14 @@ impl Connection {
         if !hello.supports_version_2() {
             return self.violated(Violation::Version);
         }
+        match (self.admission, hello.healthcheck) {
+            (Admission::ChecksOnly, false) => {
+                return self.close(CloseReason::ByUs(Status::NO_RESOURCES));
+            }
+            (Admission::NoChecks, true) => return self.close(CloseReason::ByUs(Status::NORMAL)),
+            _ => {}
+        }
+        self.introduced = !hello.healthcheck;
         self.max_frame_size = hello.max_frame_size.min(self.limits.max_frame_size);
         self.reply = Some(Reply::Hello);
         self.state = if hello.healthcheck {
@@ -528,7 +637,7 @@ impl Connection {
             _ => self.reply = Some(Reply::Disconnect(reason.status())),
         }
         self.state = State::Closing(reason);
-        self.pending.clear();
+        self.dropped = std::mem::take(&mut self.pending);
         self.payload = Vec::new();
         self.reassembly = Reassembly::None;
     }
@@ -579,7 +688,20 @@ impl Connection {
     /// Notes that this NOTIFY gets its ACK later, at `deadline` at the latest. `serial` is the
     /// caller's name for it and never used twice.
     pub fn defer(&mut self, serial: u64, id: NotifyId, deadline: Duration) {
-        let before = self.pending.insert(serial, Pending { id, deadline });
+        let (since, label) = (Duration::ZERO, 0);
+        self.defer_counted(
+            serial,
+            Deferred {
+                id,
+                deadline,
+                since,
+                label,
+            },
+        );
+    }
+
+    pub(crate) fn defer_counted(&mut self, serial: u64, deferred: Deferred) {
+        let before = self.pending.insert(serial, deferred);
         debug_assert!(before.is_none(), "a ticket's serial is used once");
     }
 
@@ -587,17 +709,32 @@ impl Connection {
     /// before, its deadline has passed or the connection is closing. This is what makes answers
     /// unique.
     pub fn take_deferred(&mut self, serial: u64) -> Option<NotifyId> {
-        self.pending.remove(&serial).map(|pending| pending.id)
+        self.take_counted(serial).map(|deferred| deferred.id)
+    }
+
+    pub(crate) fn take_counted(&mut self, serial: u64) -> Option<Deferred> {
+        self.pending.remove(&serial)
     }
 
     /// Takes one NOTIFY whose deadline has passed at `now` off the list, to be answered with the
     /// fallback.
     pub fn poll_expired(&mut self, now: Duration) -> Option<NotifyId> {
+        self.poll_expired_counted(now).map(|deferred| deferred.id)
+    }
+
+    pub(crate) fn poll_expired_counted(&mut self, now: Duration) -> Option<Deferred> {
         let (&serial, _) = self
             .pending
             .iter()
-            .find(|(_, pending)| pending.deadline <= now)?;
-        self.take_deferred(serial)
+            .find(|(_, deferred)| deferred.deadline <= now)?;
+        self.take_counted(serial)
+    }
+
+    /// What waited for an answer that nobody will take any more, at the end of a connection.
+    pub(crate) fn take_unanswered(&mut self) -> impl Iterator<Item = Deferred> + use<> {
+        let dropped = std::mem::take(&mut self.dropped);
+        let pending = std::mem::take(&mut self.pending);
+        dropped.into_values().chain(pending.into_values())
     }
 
     /// Whether the peer took too long to its HELLO.

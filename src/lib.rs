@@ -58,6 +58,8 @@
 
 #![cfg_attr(not(any(feature = "std", test)), no_std)]
 
+#[cfg(feature = "server")]
+mod admin;
 #[cfg(feature = "std")]
 #[cfg_attr(
     not(feature = "server"),
@@ -67,24 +69,35 @@ mod agent;
 #[cfg(feature = "std")]
 pub mod agents;
 #[cfg(feature = "std")]
+#[cfg_attr(
+    not(feature = "server"),
+    allow(dead_code, reason = "only a server counts and hands over")
+)]
 mod connection;
 #[cfg(feature = "std")]
 mod dump;
 #[cfg(feature = "server")]
+mod metrics;
+#[cfg(feature = "server")]
 mod server;
 pub mod spop;
 
+#[cfg(feature = "server")]
+pub use admin::{Admin, AdminError, Shows, is_local};
 #[cfg(feature = "std")]
 pub use agent::{Agent, AgentError, Fallback, Reply, Ticket};
 #[cfg(feature = "std")]
 pub use connection::{
-    CloseReason, Connection, DEFAULT_MAX_FRAME_SIZE, Event, LARGEST_MAX_FRAME_SIZE, Limits,
-    MAX_REPLY_LEN, NotifyId, State, Violation,
+    Admission, CloseReason, Connection, DEFAULT_MAX_FRAME_SIZE, Event, LARGEST_MAX_FRAME_SIZE,
+    Limits, MAX_REPLY_LEN, NotifyId, State, Violation,
 };
 #[cfg(feature = "std")]
 pub use dump::{FrameDump, FrameFault, StreamDump, StreamItem, dump_stream};
 #[cfg(feature = "server")]
+pub use metrics::{Exposition, Family, Kind, Value};
+#[cfg(feature = "server")]
 pub use server::{
-    ConfigError, Cores, Driver, ListenAddress, Server, ServerConfig, ServerHandle, StartError,
-    Stats, WorkerPanicked,
+    ConfigError, Cores, Driver, InheritedSocket, ListenAddress, ReloadError, Server, ServerConfig,
+    ServerHandle, StartError, Stats, WorkerPanicked, families, group_id, receive_listeners,
+    user_id,
 };

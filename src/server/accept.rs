@@ -17,12 +17,17 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 impl<A: Agent + 'static> Worker<A> {
     /// Accepts until cancelled.
-    pub(super) async fn accept(self: Rc<Self>, listener: Rc<CoreListener>, cancel: CancelHandle) {
+    pub(super) async fn accept(
+        self: Rc<Self>,
+        index: usize,
+        listener: Rc<CoreListener>,
+        cancel: CancelHandle,
+    ) {
         let mut accepted = 0_usize;
         loop {
             match listener.accept(cancel.clone()).await {
                 Ok(socket) => {
-                    self.place(socket);
+                    self.place(socket, index);
                     // On epoll a queue that is never empty is accepted from without a pause, and
                     // nobody else runs.
                     accepted += 1;
@@ -30,10 +35,18 @@ impl<A: Agent + 'static> Worker<A> {
                         sleep(REST).await;
                     }
                 }
-                Err(_) if self.drain_by.get().is_some() => return,
+                Err(_) if self.drain_by.get().is_some() => {
+                    // The kernel wakes one of those that wait for a connection. If that was this
+                    // task, another process would not learn of it.
+                    if self.hands_over.get() {
+                        self.empty_queue(index, &listener);
+                    }
+                    return;
+                }
                 // The cores share a Unix listener, and another one was told to drain first.
                 Err(error) if error.raw_os_error() == Some(Errno::EINVAL as i32) => return,
                 Err(error) => {
+                    self.counters.accept_errors.add(1);
                     self.refusals.warn(format_args!(
                         "accept failed, next try in {ACCEPT_PAUSE:?}: {error}"
                     ));
@@ -43,24 +56,30 @@ impl<A: Agent + 'static> Worker<A> {
         }
     }
 
+    /// Takes what waits to be accepted before a listener is closed, which would reset it.
+    pub(super) fn empty_queue(self: &Rc<Self>, index: usize, listener: &CoreListener) {
+        while let Ok(socket) = listener.try_accept() {
+            self.place(socket, index);
+        }
+    }
+
     /// Gives a new connection to the core that has the fewest.
-    fn place(self: &Rc<Self>, socket: Socket) {
-        match self.placement.place(self.index) {
+    fn place(self: &Rc<Self>, socket: Socket, listener: usize) {
+        match self.placement.place(self.index, Some(listener)) {
             None => {
                 self.counters.connections_refused.add(1);
-                let max = self.config.max_connections;
                 self.refusals.warn(format_args!(
-                    "connection closed at once: {max} are open, which is max-connections"
+                    "connection closed at once: max-connections, or max-connections-per-listener, is reached"
                 ));
             }
-            Some(target) if target == self.index => self.adopt(socket),
-            Some(target) => {
-                // The core is gone when this fails, in a drain; dropping the socket closes it.
-                if self.inboxes[target]
-                    .unbounded_send(Inbound::Connection(socket))
-                    .is_err()
-                {
-                    self.placement.leave(target);
+            Some(place) if place.core == self.index => self.adopt(socket, place),
+            Some(place) => {
+                let inbox = &self.inboxes[place.core];
+                if let Err(error) = inbox.unbounded_send(Inbound::Connection(socket, place)) {
+                    // The core is gone, in a drain; dropping the socket closes it.
+                    if let Inbound::Connection(_, place) = error.into_inner() {
+                        self.placement.leave(place);
+                    }
                 }
             }
         }

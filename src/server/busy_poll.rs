@@ -55,7 +55,7 @@ impl BusyPoll {
             Ok(())
         };
         if let Err(error) = result {
-            log::warn!("busy polling is off on one core: {error}");
+            tracing::warn!("busy polling is off on one core: {error}");
         }
     }
 

@@ -13,6 +13,9 @@ use crate::spop::MIN_MAX_FRAME_SIZE;
 /// A core that polls for longer than this between two NOTIFYs is not meant to.
 const MAX_BUSY_POLL: Duration = Duration::from_secs(1);
 
+/// What is refused must not be held on to for long.
+const MAX_REFUSAL_DELAY: Duration = Duration::from_secs(60);
+
 /// Settings of a [`Server`](super::Server).
 #[derive(Clone, Debug)]
 pub struct ServerConfig {
@@ -32,16 +35,35 @@ pub struct ServerConfig {
     /// Put a harmless action into ACKs that would have none. HAProxy 3.1.0 and the first 3.1.x
     /// wait for their timeout on an empty ACK; default false.
     pub never_empty_acks: bool,
-    /// Connections in total; one more is closed at once. Default 4096. Each holds a buffer of
+    /// Tickets that may be out on one core; for one more HAProxy gets the fallback at once. Default
+    /// 65 536.
+    pub max_in_flight_per_core: usize,
+    /// Connections in total. Default 4096. A few more are taken for health checks; others get
+    /// status 13, and beyond that a connection is closed at once. Each holds a buffer of
     /// 16 KiB, of `max_frame_size` if that was negotiated above 16 380, or less if the setting is
     /// below that. What of it was never filled takes no memory: an idle connection is 6 to 8 KB.
     pub max_connections: usize,
+    /// The same for each address of `listen`; default no limit of its own.
+    pub max_connections_per_listener: usize,
+    /// HELLOs a second that a core answers; the next ones wait for their turn. Default 1000, 0 for
+    /// no limit. HAProxy opens hundreds of connections after a reload, and a second is little to
+    /// wait then.
+    pub max_handshakes: u32,
+    /// How long a peer waits for the DISCONNECT that refuses its HELLO; default 1 s. HAProxy up to
+    /// 3.0 comes back at once, thousands of times a second.
+    pub refusal_delay: Duration,
     /// Disconnect a peer that sent nothing for this long; default never, HAProxy does it itself.
     pub idle_timeout: Option<Duration>,
     /// Cut a peer that does not take its answers for this long; default 30 s.
     pub write_timeout: Duration,
-    /// How long a drain may take; default 10 s.
+    /// How long a drain goes on as before but for health checks, which fail, so that HAProxy sends
+    /// what is new elsewhere; default 0. Where HAProxy has several agents, set it to the `inter` of
+    /// its checks times `fall`.
+    pub drain_notice: Duration,
+    /// How long a drain may take after that; default 10 s.
     pub drain_timeout: Duration,
+    /// Log every frame of one connection in so many; default 0, of none.
+    pub trace_frames: u32,
     /// How long a core looks for more input before it sleeps; default 0, not at all. Some tens of
     /// microseconds take the waking of the CPU out of each answer at low load, a third of the
     /// median or less, and keep the core busy for as long as NOTIFYs come closer together than
@@ -59,10 +81,16 @@ impl Default for ServerConfig {
             agent_deadline: Duration::from_millis(500),
             fallback: Fallback::empty(),
             never_empty_acks: false,
+            max_in_flight_per_core: 65_536,
             max_connections: 4096,
+            max_connections_per_listener: usize::MAX,
+            max_handshakes: 1000,
+            refusal_delay: Duration::from_secs(1),
             idle_timeout: None,
             write_timeout: Duration::from_secs(30),
+            drain_notice: Duration::ZERO,
             drain_timeout: Duration::from_secs(10),
+            trace_frames: 0,
             busy_poll: Duration::ZERO,
         }
     }
@@ -109,6 +137,11 @@ impl ServerConfig {
         let at_least_one = [
             ("listen", self.listen.len()),
             ("max_connections", self.max_connections),
+            (
+                "max_connections_per_listener",
+                self.max_connections_per_listener,
+            ),
+            ("max_in_flight_per_core", self.max_in_flight_per_core),
             ("max_in_flight", self.limits.max_in_flight),
         ];
         for (name, value) in at_least_one {
@@ -116,7 +149,68 @@ impl ServerConfig {
                 return Err(ConfigError(format!("{name} must be at least 1")));
             }
         }
+        if self.refusal_delay > MAX_REFUSAL_DELAY {
+            return Err(ConfigError(format!(
+                "refusal_delay is {:?}, must be at most {MAX_REFUSAL_DELAY:?}: each refused peer holds a connection for so long",
+                self.refusal_delay
+            )));
+        }
         Ok(())
+    }
+
+    /// Checks what depends on the machine: that the CPUs are there, and the users and groups that
+    /// sockets are to belong to.
+    ///
+    /// # Errors
+    ///
+    /// The setting that names what is not there.
+    pub fn check_here(&self) -> Result<(), ConfigError> {
+        super::usable_cores(&self.cores).map_err(|error| ConfigError(error.to_string()))?;
+        for address in &self.listen {
+            if let ListenAddress::Unix { user, group, .. } = address {
+                let wrong = |error: std::io::Error| {
+                    ConfigError(format!("listen address {address}: {error}"))
+                };
+                user.as_deref()
+                    .map(super::user_id)
+                    .transpose()
+                    .map_err(wrong)?;
+                group
+                    .as_deref()
+                    .map(super::group_id)
+                    .transpose()
+                    .map_err(wrong)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Which settings differ in `other` that only a new start can change.
+    #[must_use]
+    pub fn restart_needed(&self, other: &Self) -> Vec<&'static str> {
+        let fixed = [
+            ("listen", self.listen != other.listen),
+            ("cores", self.cores != other.cores),
+            ("driver", self.driver != other.driver),
+            (
+                "max_frame_size",
+                self.limits.max_frame_size != other.limits.max_frame_size,
+            ),
+            ("busy_poll", self.busy_poll != other.busy_poll),
+        ];
+        let changed = fixed.into_iter().filter(|(_, differs)| *differs);
+        changed.map(|(name, _)| name).collect()
+    }
+
+    /// `other`, but with what only a new start can change as it is here.
+    pub(super) fn reloaded(&self, other: Self) -> Self {
+        let mut config = other;
+        config.listen.clone_from(&self.listen);
+        config.cores.clone_from(&self.cores);
+        config.driver = self.driver;
+        config.limits.max_frame_size = self.limits.max_frame_size;
+        config.busy_poll = self.busy_poll;
+        config
     }
 }
 
@@ -145,13 +239,24 @@ pub enum ListenAddress {
     Unix {
         /// Its path.
         path: PathBuf,
-        /// Its permission bits; default those the umask leaves.
+        /// Its permission bits; default 0660.
         mode: Option<u32>,
         /// Its owner, by name or number; default the process's.
         user: Option<String>,
         /// Its group, by name or number; default the process's.
         group: Option<String>,
     },
+}
+
+impl ListenAddress {
+    /// Whether both are the same place, whatever is said of owners and modes.
+    pub(super) fn is_at(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Tcp(here), Self::Tcp(there)) => here == there,
+            (Self::Unix { path: here, .. }, Self::Unix { path: there, .. }) => here == there,
+            _ => false,
+        }
+    }
 }
 
 impl FromStr for ListenAddress {

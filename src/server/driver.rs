@@ -5,8 +5,11 @@
 //! event loop then spins, since it ignores errors of that call. So a ring is tried for real here,
 //! with the flags the worker will use, before monoio gets to build one.
 
+use std::cell::Cell;
 use std::fmt;
 use std::io;
+use std::os::fd::RawFd;
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use monoio::time::TimeDriver;
@@ -98,14 +101,97 @@ fn build_io_uring() -> io::Result<CoreRuntime> {
     ring.setup_single_issuer().setup_coop_taskrun();
     patiently(|| try_ring(&ring))?;
     let runtime = patiently(|| {
-        RuntimeBuilder::<IoUringDriver>::new()
+        // Its descriptor is not to be had from monoio: it is the one that is new.
+        let _one_at_a_time = BUILDING.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = rings();
+        let runtime = RuntimeBuilder::<IoUringDriver>::new()
             .uring_builder(ring.clone())
             .with_entries(ENTRIES)
             .enable_timer()
-            .build()
+            .build()?;
+        RING.set(rings().into_iter().find(|fd| !before.contains(fd)));
+        Ok(runtime)
     })?;
     Ok(CoreRuntime::IoUring(runtime))
 }
+
+/// Held while a ring is built, so that only one is new.
+static BUILDING: Mutex<()> = Mutex::new(());
+
+thread_local! {
+    /// The ring of this core.
+    static RING: Cell<Option<RawFd>> = const { Cell::new(None) };
+}
+
+/// The ring of this core, if it runs on one.
+pub(super) fn ring() -> Option<RawFd> {
+    RING.get()
+}
+
+/// The rings of this process.
+fn rings() -> Vec<RawFd> {
+    let Ok(entries) = std::fs::read_dir("/proc/self/fd") else {
+        return Vec::new();
+    };
+    entries
+        .flatten()
+        .filter(|entry| {
+            std::fs::read_link(entry.path())
+                .is_ok_and(|target| target.as_os_str() == "anon_inode:[io_uring]")
+        })
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .collect()
+}
+
+/// `struct io_uring_sync_cancel_reg` of linux/io_uring.h.
+#[repr(C)]
+struct SyncCancel {
+    addr: u64,
+    fd: i32,
+    flags: u32,
+    timeout: [i64; 2],
+    opcode: u8,
+    pad: [u8; 7],
+    pad2: [u64; 3],
+}
+
+/// Cancels what waits for `fd` on this core's ring. monoio cancels only what was submitted to be
+/// cancelled, at the price of a hash table's insert and remove for each read.
+pub(super) fn cancel_all(ring: RawFd, fd: RawFd) {
+    const REGISTER_SYNC_CANCEL: u32 = 24;
+    const CANCEL_ALL: u32 = 1;
+    const CANCEL_FD: u32 = 2;
+    let request = SyncCancel {
+        addr: 0,
+        fd,
+        flags: CANCEL_ALL | CANCEL_FD,
+        // Do not wait for what is just being carried out: it completes by itself.
+        timeout: [0, 0],
+        opcode: 0,
+        pad: [0; 7],
+        pad2: [0; 3],
+    };
+    // SAFETY: the kernel reads one structure of this size (its layout is fixed by the kernel's
+    // interface) and keeps nothing of it.
+    let result = unsafe {
+        nix::libc::syscall(
+            nix::libc::SYS_io_uring_register,
+            ring,
+            REGISTER_SYNC_CANCEL,
+            std::ptr::from_ref(&request),
+            1_u32,
+        )
+    };
+    // Nothing to cancel is fine.
+    if result < 0 {
+        let error = io::Error::last_os_error();
+        if error.raw_os_error() != Some(nix::libc::ENOENT) {
+            tracing::debug!("cancelling a read: {error}");
+        }
+    }
+}
+
+const _: () = assert!(std::mem::size_of::<SyncCancel>() == 64);
 
 /// Repeats what fails for want of locked memory.
 fn patiently<T>(mut attempt: impl FnMut() -> io::Result<T>) -> io::Result<T> {

@@ -3,13 +3,14 @@
 
 use std::future::Future;
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::time::Duration;
 
 use monoio::BufResult;
 use monoio::buf::{IoBuf, IoBufMut};
 use monoio::io::{AsyncReadRent, AsyncWriteRent, OwnedReadHalf, OwnedWriteHalf, Splitable};
 use monoio::net::{TcpListener, UnixListener, UnixStream};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::time::{ClockId, clock_gettime};
 use socket2::SockRef;
 
@@ -17,6 +18,9 @@ pub(super) use monoio::io::{CancelHandle, Canceller};
 pub(super) use nix::sys::socket::Shutdown;
 /// The fine clock, for what the coarse one is too coarse for.
 pub(super) use std::time::Instant;
+
+/// How long an accept may wait that must not wait at all: see [`CoreListener::new`].
+const ACCEPT_PATIENCE: Duration = Duration::from_millis(1);
 
 /// A listener as this core's driver has it.
 pub(super) enum CoreListener {
@@ -27,9 +31,14 @@ pub(super) enum CoreListener {
 impl CoreListener {
     /// Takes a listening socket over, on the thread that will accept.
     pub(super) fn new(socket: OwnedFd, is_unix: bool, is_io_uring: bool) -> io::Result<Self> {
+        let options = SockRef::from(&socket);
         // monoio leaves Unix listeners blocking on epoll, where a second accept then stops the
         // whole thread.
-        SockRef::from(&socket).set_nonblocking(!is_io_uring)?;
+        options.set_nonblocking(!is_io_uring)?;
+        // All who hold the socket share that flag, and during a hand-over one of them may need it
+        // the other way. So that an accept on epoll does not wait for ever then; a ring does not
+        // mind.
+        options.set_read_timeout(Some(ACCEPT_PATIENCE))?;
         Ok(if is_unix {
             Self::Unix(UnixListener::from_std(socket.into())?)
         } else {
@@ -39,12 +48,29 @@ impl CoreListener {
 
     /// Turns away whoever connects from now on.
     pub(super) fn shutdown(&self) {
-        let fd = match self {
-            Self::Tcp(listener) => listener.as_raw_fd(),
-            Self::Unix(listener) => listener.as_raw_fd(),
-        };
+        let fd = self.raw_fd();
         // It fails where another core that shares the listener was first.
         let _ = nix::sys::socket::shutdown(fd, Shutdown::Both);
+    }
+
+    /// A connection that waits to be accepted, if there is one.
+    pub(super) fn try_accept(&self) -> io::Result<Socket> {
+        // SAFETY: the listener owns the descriptor and outlives the borrow.
+        let listener = unsafe { BorrowedFd::borrow_raw(self.raw_fd()) };
+        // Not made nonblocking for it: another process may go on with it.
+        let mut fds = [PollFd::new(listener, PollFlags::POLLIN)];
+        if poll(&mut fds, PollTimeout::ZERO)? == 0 {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        // Should somebody else be quicker, it waits for `ACCEPT_PATIENCE`.
+        Ok(Socket(SockRef::from(&listener).accept()?.0.into()))
+    }
+
+    fn raw_fd(&self) -> RawFd {
+        match self {
+            Self::Tcp(listener) => listener.as_raw_fd(),
+            Self::Unix(listener) => listener.as_raw_fd(),
+        }
     }
 
     /// Never dropped while in flight, but cancelled: monoio 0.2.4 leaks the connection it gets then.
@@ -63,6 +89,11 @@ impl CoreListener {
 pub(super) struct Socket(OwnedFd);
 
 impl Socket {
+    /// Of another process.
+    pub(super) const fn new(socket: OwnedFd) -> Self {
+        Self(socket)
+    }
+
     /// Makes it this core's: what names it, its receiving and its sending side. TCP sockets are
     /// wrapped as Unix streams too: monoio's calls only use the file descriptor, and one type
     /// means one pump.
@@ -92,6 +123,21 @@ impl Handle {
     pub(super) fn shutdown(self, how: Shutdown) {
         // It fails on a socket the peer has reset, which is as closed as it gets.
         let _ = nix::sys::socket::shutdown(self.0, how);
+    }
+
+    /// The same socket once more, for another process.
+    pub(super) fn duplicate(self) -> io::Result<OwnedFd> {
+        // SAFETY: the socket is open for as long as its receiving side lives, which is what this
+        // handle is used within.
+        unsafe { BorrowedFd::borrow_raw(self.0) }.try_clone_to_owned()
+    }
+
+    /// Ends a read that waits on a ring, with ECANCELED; what it received already is not lost. To be
+    /// called on the socket's core, and not while something is written.
+    pub(super) fn interrupt_read(self) {
+        if let Some(ring) = super::driver::ring() {
+            super::driver::cancel_all(ring, self.0);
+        }
     }
 }
 
@@ -131,6 +177,13 @@ pub(super) fn sleep(duration: Duration) -> impl Future<Output = ()> {
 /// race when it is dropped on another.
 pub(super) fn spawn(task: impl Future<Output = ()> + 'static) {
     drop(monoio::spawn(task));
+}
+
+/// The monotonic clock, for what is measured: 20 ns to read.
+pub(super) fn precise_now() -> Duration {
+    clock_gettime(ClockId::CLOCK_MONOTONIC)
+        .map(Duration::from)
+        .unwrap_or_default()
 }
 
 /// The coarse monotonic clock: its resolution is a scheduler tick, 1 to 4 ms, and it costs 5 ns.

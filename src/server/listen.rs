@@ -2,28 +2,103 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use nix::unistd::{Gid, Group, Uid, User};
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use super::config::ListenAddress;
+use super::hand_over::InheritedSocket;
 
 /// Connections the kernel holds until they are accepted; it cuts this to `net.core.somaxconn`.
 /// HAProxy opens hundreds at once after a reload.
 const BACKLOG: i32 = 4096;
+
+/// Who may use a Unix socket if nothing else is said: its owner and its group, not everybody.
+const DEFAULT_MODE: u32 = 0o660;
 
 /// One address, open on every core.
 #[derive(Debug)]
 pub(super) struct Listener {
     /// Where it really is: with the port the kernel chose if 0 was asked for.
     pub(super) address: ListenAddress,
-    /// One socket a core.
+    /// One socket a core, at least.
     pub(super) sockets: Vec<OwnedFd>,
+    /// The socket file that is ours to remove at the end.
+    pub(super) owned_file: Option<PathBuf>,
+    /// Somebody else goes on listening when we end.
+    pub(super) is_lent: bool,
+}
+
+/// Listeners of sockets that another process opened, for `count` cores.
+pub(super) fn inherit(sockets: Vec<InheritedSocket>, count: usize) -> io::Result<Vec<Listener>> {
+    let mut listeners: Vec<Listener> = Vec::new();
+    for inherited in sockets {
+        let address = address_of(&inherited.socket)?;
+        // Of TCP there is one for each core of the process before.
+        match listeners.iter_mut().find(|known| known.address == address) {
+            Some(known) => known.sockets.push(inherited.socket),
+            None => listeners.push(Listener {
+                address,
+                sockets: vec![inherited.socket],
+                owned_file: inherited.owned_file,
+                is_lent: inherited.is_lent,
+            }),
+        }
+    }
+    for listener in &mut listeners {
+        for index in listener.sockets.len()..count {
+            let again = listener.sockets[index % listener.sockets.len()].try_clone()?;
+            listener.sockets.push(again);
+        }
+    }
+    Ok(listeners)
+}
+
+/// One socket for an admin listener: inherited, or opened. With where it is, and the socket file
+/// that is ours to remove.
+pub(crate) fn open_one(
+    address: &ListenAddress,
+    inherited: Option<InheritedSocket>,
+) -> io::Result<(OwnedFd, ListenAddress, Option<PathBuf>)> {
+    let listener = match inherited {
+        Some(inherited) => inherit(vec![inherited], 1)?.pop(),
+        None => Some(open(address, 1)?),
+    };
+    let socket = listener.and_then(|mut listener| {
+        let socket = listener.sockets.pop()?;
+        Some((socket, listener.address, listener.owned_file))
+    });
+    socket.ok_or_else(|| io::Error::other("no socket"))
+}
+
+/// Where a listening socket listens.
+pub(super) fn address_of(socket: &OwnedFd) -> io::Result<ListenAddress> {
+    let wrong = |what: &str| {
+        let fd = socket.as_raw_fd();
+        io::Error::other(format!("the inherited socket {fd} {what}"))
+    };
+    let options = SockRef::from(socket);
+    if !options.is_listener().unwrap_or(false) {
+        return Err(wrong(
+            "does not listen; use a stream socket (ListenStream=)",
+        ));
+    }
+    let address = options.local_addr()?;
+    if let Some(address) = address.as_socket() {
+        return Ok(ListenAddress::Tcp(address));
+    }
+    let path = address.as_pathname();
+    Ok(ListenAddress::Unix {
+        path: path.ok_or_else(|| wrong("has no address"))?.to_owned(),
+        mode: None,
+        user: None,
+        group: None,
+    })
 }
 
 /// How long to wait for an address in use. A ring is torn down some time after its process ended,
@@ -61,6 +136,8 @@ fn try_open(address: &ListenAddress, count: usize) -> io::Result<Listener> {
             Ok(Listener {
                 address: address.clone(),
                 sockets,
+                owned_file: Some(path.clone()),
+                is_lent: false,
             })
         }
     }
@@ -99,6 +176,8 @@ fn open_tcp(mut address: SocketAddr, count: usize) -> io::Result<Listener> {
     Ok(Listener {
         address: ListenAddress::Tcp(address),
         sockets,
+        owned_file: None,
+        is_lent: false,
     })
 }
 
@@ -122,9 +201,8 @@ fn open_unix(
     if owner.is_some() || group.is_some() {
         nix::unistd::chown(path, owner, group)?;
     }
-    if let Some(mode) = mode {
-        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))?;
-    }
+    let mode = mode.unwrap_or(DEFAULT_MODE);
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))?;
     socket.listen(BACKLOG)?;
     Ok(UnixListener::from(OwnedFd::from(socket)))
 }
@@ -154,7 +232,12 @@ fn remove_stale(path: &Path) -> io::Result<()> {
     }
 }
 
-fn user_id(name: &str) -> io::Result<Uid> {
+/// The user of this name or number.
+///
+/// # Errors
+///
+/// There is none, or the user database cannot be read.
+pub fn user_id(name: &str) -> io::Result<Uid> {
     if let Ok(number) = name.parse() {
         return Ok(Uid::from_raw(number));
     }
@@ -163,7 +246,12 @@ fn user_id(name: &str) -> io::Result<Uid> {
         .ok_or_else(|| io::Error::other(format!("there is no user '{name}'")))
 }
 
-fn group_id(name: &str) -> io::Result<Gid> {
+/// The group of this name or number.
+///
+/// # Errors
+///
+/// There is none, or the group database cannot be read.
+pub fn group_id(name: &str) -> io::Result<Gid> {
     if let Ok(number) = name.parse() {
         return Ok(Gid::from_raw(number));
     }
@@ -177,10 +265,7 @@ fn group_id(name: &str) -> io::Result<Gid> {
 pub(super) fn socket_files(listeners: &[Listener]) -> Vec<PathBuf> {
     listeners
         .iter()
-        .filter_map(|listener| match &listener.address {
-            ListenAddress::Unix { path, .. } => Some(path.clone()),
-            ListenAddress::Tcp(_) => None,
-        })
+        .filter_map(|listener| listener.owned_file.clone())
         .collect()
 }
 

@@ -2,7 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
-use std::task::{Poll, Waker};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use monoio::buf::IoBuf;
@@ -26,14 +26,20 @@ impl Signal {
     }
 
     pub(super) async fn wait(&self) {
-        poll_fn(|context| {
-            if self.raised.replace(false) {
-                return Poll::Ready(());
-            }
-            self.waiting.set(Some(context.waker().clone()));
-            Poll::Pending
-        })
-        .await;
+        poll_fn(|context| self.poll(context)).await;
+    }
+
+    pub(super) fn poll(&self, context: &Context<'_>) -> Poll<()> {
+        if self.raised.replace(false) {
+            return Poll::Ready(());
+        }
+        // Mostly it is the same task again, and its waker need not be made once more.
+        let waker = match self.waiting.take() {
+            Some(known) if known.will_wake(context.waker()) => known,
+            _ => context.waker().clone(),
+        };
+        self.waiting.set(Some(waker));
+        Poll::Pending
     }
 }
 
@@ -83,6 +89,14 @@ pub(super) struct Peer {
     /// Whether late answers can no longer be written.
     pub(super) cut: Cell<bool>,
     pub(super) ended: Cell<bool>,
+    /// Another process goes on with it.
+    pub(super) handed_over: Cell<bool>,
+    /// It is not read any more, so that it can go to another process soon.
+    pub(super) must_go: Cell<bool>,
+    /// Ends a read on epoll, see [`interrupt`](Self::interrupt).
+    pub(super) interrupted: Signal,
+    /// What it is called in the log, if its frames are logged: core and number on it.
+    pub(super) traced: Option<String>,
     /// When something was last received.
     pub(super) active_at: Cell<Duration>,
     /// When the write under way must be done.
@@ -111,6 +125,10 @@ impl Peer {
             has_flusher: Cell::new(false),
             cut: Cell::new(false),
             ended: Cell::new(false),
+            handed_over: Cell::new(false),
+            must_go: Cell::new(false),
+            interrupted: Signal::default(),
+            traced: None,
             active_at: Cell::new(now),
             write_by: Cell::new(None),
             close_by: Cell::new(None),
@@ -123,6 +141,19 @@ impl Peer {
         if !self.ended.get() {
             self.handle.shutdown(how);
         }
+    }
+
+    /// Ends a read that waits, without loss, so that the pump looks at what else there is to do.
+    pub(super) fn interrupt(&self) {
+        self.interrupted.raise();
+        if !self.ended.get() && !self.is_writing() {
+            self.handle.interrupt_read();
+        }
+    }
+
+    /// The same socket once more, for another process.
+    pub(super) fn duplicate(&self) -> std::io::Result<std::os::fd::OwnedFd> {
+        self.handle.duplicate()
     }
 
     pub(super) fn is_writing(&self) -> bool {

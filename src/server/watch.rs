@@ -69,7 +69,36 @@ fn quiet_after(peer: &Peer) -> Duration {
     }
 }
 
+/// How often to look for connections that can go to another process.
+const HAND_OVER_INTERVAL: Duration = Duration::from_millis(5);
+
+/// After this long a connection is not read any more, so that what is in flight can end.
+const HAND_OVER_GRACE: Duration = Duration::from_millis(200);
+
+/// Gives all connections to another process, as soon as nothing is in flight on each.
+pub(super) async fn hand_over<A: Agent + 'static>(worker: Weak<Worker<A>>) {
+    let began = now();
+    while let Some(worker) = worker.upgrade() {
+        worker.look_at_hand_over(now() > began + HAND_OVER_GRACE);
+        drop(worker);
+        sleep(HAND_OVER_INTERVAL).await;
+    }
+}
+
 impl<A: Agent + 'static> Worker<A> {
+    /// Has pumps that wait for input look whether their connections can go.
+    fn look_at_hand_over(&self, grace_is_over: bool) {
+        for peer in self.all_peers() {
+            let in_flight = peer.connection.borrow().in_flight();
+            if grace_is_over {
+                peer.must_go.set(true);
+            }
+            if in_flight == 0 || grace_is_over {
+                peer.interrupt();
+            }
+        }
+    }
+
     /// Answers what tickets did not; whether there still are tickets.
     fn look_at_tickets(&self) -> bool {
         let (now, mut waiting) = (now(), 0);
@@ -83,7 +112,9 @@ impl<A: Agent + 'static> Worker<A> {
 
     /// Cuts what takes too long.
     fn look_at_timeouts(self: &Rc<Self>) {
+        self.counters.beats.add(1);
         let now = now();
+        let config = self.config();
         let mut idle = Vec::new();
         for (_, peer) in self.peers.borrow().iter() {
             let silent = peer.connection.borrow().hello_expired(now);
@@ -103,7 +134,7 @@ impl<A: Agent + 'static> Worker<A> {
             } else if peer.is_writing() || !peer.late.borrow().is_empty() {
                 // Not idle: it has answers to take.
                 peer.active_at.set(now);
-            } else if self.config.idle_timeout.is_some_and(|idle_timeout| {
+            } else if config.idle_timeout.is_some_and(|idle_timeout| {
                 now >= peer.active_at.get().saturating_add(idle_timeout)
                     && peer.connection.borrow().in_flight() == 0
             }) {
@@ -128,6 +159,8 @@ impl<A: Agent + 'static> Worker<A> {
                     self.counters.busy_at_drain_end.add(1);
                 }
                 self.say_goodbye(&peer, Status::NORMAL);
+            } else if self.hands_over.get() {
+                // Another process goes on with it, as soon as it can.
             } else if peer.connection.borrow().in_flight() == 0
                 && peer.late.borrow().is_empty()
                 && !peer.is_writing()
@@ -135,6 +168,9 @@ impl<A: Agent + 'static> Worker<A> {
             {
                 self.say_goodbye(&peer, Status::NORMAL);
             }
+        }
+        if now >= deadline {
+            self.note_end();
         }
     }
 }

@@ -46,6 +46,14 @@ impl<'a> Messages<'a> {
         }
     }
 
+    /// What was not read yet. At the beginning it starts with the name of the first message: one
+    /// byte of length, or more if that is 240 or above, then the name.
+    #[cfg(feature = "server")]
+    #[inline(always)]
+    pub(crate) const fn rest(&self) -> &'a [u8] {
+        self.rest
+    }
+
     /// The next message, or `None` after the last. An empty NOTIFY, which HAProxy 3.1 to 3.3 send
     /// when no message's condition holds, has none.
     ///

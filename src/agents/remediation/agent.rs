@@ -1,7 +1,7 @@
 //! The SPOE side of IP remediation.
 
 use std::net::IpAddr;
-use std::rc::Rc;
+use std::sync::Arc;
 
 use super::table::AddressTable;
 use crate::agent::{Agent, AgentError, Reply};
@@ -14,15 +14,16 @@ const REMEDIATION: Variable<'static> = Variable::literal(Scope::Transaction, "re
 /// nothing is set.
 #[derive(Clone, Debug)]
 pub struct RemediationAgent {
-    banned: Rc<AddressTable>,
+    banned: Arc<AddressTable>,
 }
 
 impl RemediationAgent {
-    /// An agent that bans these addresses.
+    /// An agent that bans these addresses. The table may be shared by all cores: nobody writes to
+    /// it, and looking an address up does not touch its reference count.
     #[must_use]
-    pub fn new(banned: AddressTable) -> Self {
+    pub fn new(banned: impl Into<Arc<AddressTable>>) -> Self {
         Self {
-            banned: Rc::new(banned),
+            banned: banned.into(),
         }
     }
 }
