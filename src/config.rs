@@ -5,10 +5,22 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use nix::unistd::{Gid, Uid};
 use ringspoa::agents::remediation::{self, AddressTable};
 use ringspoa::spop::{Scope, TypedData, Variable};
-use ringspoa::{Cores, Driver, Fallback, ListenAddress, ServerConfig};
+use ringspoa::{Cores, Driver, Fallback, Family, Kind, ListenAddress, ServerConfig};
 use serde::{Deserialize, Deserializer};
+use tracing_subscriber::filter::Targets;
+
+use crate::logging::{LogFormat, parse_level};
+
+/// What is shown of the list in force.
+pub(crate) const LIST_RANGES: Family = Family {
+    name: "ringspoa_list_ranges",
+    kind: Kind::Gauge,
+    labels: "",
+    help: "Separate ranges of addresses in the ban list in force.",
+};
 
 /// What is wrong with flags or files, in full sentences for the terminal.
 #[derive(Debug)]
@@ -21,30 +33,41 @@ impl fmt::Display for UsageError {
 }
 
 /// The file, or the flags: each setting may be given or not.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub(crate) struct Settings {
     #[serde(default, deserialize_with = "one_or_many")]
     pub(crate) listen: Option<Vec<String>>,
+    pub(crate) admin_listen: Option<String>,
     pub(crate) cores: Option<String>,
     pub(crate) driver: Option<String>,
     pub(crate) ban_list: Option<PathBuf>,
     pub(crate) max_frame_size: Option<u32>,
     pub(crate) max_reassembly_len: Option<usize>,
     pub(crate) max_connections: Option<usize>,
+    pub(crate) max_connections_per_listener: Option<usize>,
+    pub(crate) max_handshakes: Option<u32>,
+    pub(crate) refusal_delay_ms: Option<u64>,
     pub(crate) max_in_flight: Option<usize>,
+    pub(crate) max_in_flight_per_core: Option<usize>,
     pub(crate) hello_timeout_ms: Option<u64>,
     pub(crate) idle_timeout_ms: Option<u64>,
     pub(crate) write_timeout_ms: Option<u64>,
     pub(crate) agent_deadline_ms: Option<u64>,
+    pub(crate) drain_notice_ms: Option<u64>,
     pub(crate) drain_timeout_ms: Option<u64>,
     pub(crate) busy_poll_us: Option<u64>,
     pub(crate) never_empty_acks: Option<bool>,
+    pub(crate) log_format: Option<String>,
+    pub(crate) log_level: Option<String>,
+    pub(crate) trace_frames: Option<u32>,
+    pub(crate) user: Option<String>,
+    pub(crate) group: Option<String>,
     pub(crate) fallback: Option<Vec<FallbackVariable>>,
 }
 
 /// One variable of the fallback: `{ scope = "txn", name = "remediation", value = "allow" }`.
-#[derive(Debug, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct FallbackVariable {
     scope: String,
@@ -52,7 +75,7 @@ pub(crate) struct FallbackVariable {
     value: FallbackValue,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(
     untagged,
     expecting = "want text, a whole number, true or false as the value"
@@ -114,6 +137,23 @@ impl FallbackVariable {
     }
 }
 
+/// Settings that were found valid, and what they name loaded.
+pub(crate) struct Prepared {
+    pub(crate) config: ServerConfig,
+    pub(crate) table: AddressTable,
+    /// Where the table is from.
+    pub(crate) origin: String,
+    pub(crate) admin_listen: Option<ListenAddress>,
+    pub(crate) privileges: Privileges,
+}
+
+/// Who to be once everything is opened.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Privileges {
+    pub(crate) user: Option<Uid>,
+    pub(crate) group: Option<Gid>,
+}
+
 impl Settings {
     /// Reads a TOML file.
     pub(crate) fn load(path: &Path) -> Result<Self, UsageError> {
@@ -142,9 +182,11 @@ impl Settings {
         macro_rules! merge {
             ($($key:ident)*) => { Self { $($key: self.$key.or(other.$key),)* } };
         }
-        merge!(listen cores driver ban_list max_frame_size max_reassembly_len max_connections
-            max_in_flight hello_timeout_ms idle_timeout_ms write_timeout_ms agent_deadline_ms
-            drain_timeout_ms busy_poll_us never_empty_acks fallback)
+        merge!(listen admin_listen cores driver ban_list max_frame_size max_reassembly_len
+            max_connections max_connections_per_listener max_handshakes refusal_delay_ms
+            max_in_flight max_in_flight_per_core hello_timeout_ms idle_timeout_ms write_timeout_ms
+            agent_deadline_ms drain_notice_ms drain_timeout_ms busy_poll_us never_empty_acks
+            fallback log_format log_level trace_frames user group)
     }
 
     /// The server's settings, with its defaults where nothing was said.
@@ -175,6 +217,24 @@ impl Settings {
             self.hello_timeout_ms.map(Duration::from_millis),
         );
         set(&mut config.max_connections, self.max_connections);
+        set(
+            &mut config.max_connections_per_listener,
+            self.max_connections_per_listener,
+        );
+        set(
+            &mut config.max_in_flight_per_core,
+            self.max_in_flight_per_core,
+        );
+        set(&mut config.max_handshakes, self.max_handshakes);
+        set(
+            &mut config.refusal_delay,
+            self.refusal_delay_ms.map(Duration::from_millis),
+        );
+        set(
+            &mut config.drain_notice,
+            self.drain_notice_ms.map(Duration::from_millis),
+        );
+        set(&mut config.trace_frames, self.trace_frames);
         set(
             &mut config.write_timeout,
             self.write_timeout_ms.map(Duration::from_millis),
@@ -208,8 +268,92 @@ impl Settings {
         // Spelled as flags and keys are.
         config
             .check()
-            .map_err(|error| UsageError(error.to_string().replace('_', "-")))?;
+            .map_err(|error| UsageError(as_key(&error.to_string())))?;
         Ok(config)
+    }
+
+    /// Reads a TOML file, and checks that its values are what they should be, so that the file is
+    /// named if not.
+    pub(crate) fn load_checked(path: &Path) -> Result<Self, UsageError> {
+        let settings = Self::load(path)?;
+        settings
+            .check_values()
+            .map_err(|error| UsageError(format!("{}: {error}", path.display())))?;
+        Ok(settings)
+    }
+
+    fn check_values(&self) -> Result<(), UsageError> {
+        self.server_config()?
+            .check_here()
+            .map_err(|error| UsageError(error.to_string()))?;
+        self.log_format()?;
+        self.log_level()?;
+        self.admin_address()?;
+        self.privileges()?;
+        Ok(())
+    }
+
+    fn admin_address(&self) -> Result<Option<ListenAddress>, UsageError> {
+        let address = self.admin_listen.as_ref();
+        address
+            .map(|address| address.parse::<ListenAddress>())
+            .transpose()
+            .map_err(|error| UsageError(format!("admin-listen: {error}")))
+    }
+
+    /// Everything that a start or a reload needs, or what is wrong with it.
+    pub(crate) fn prepare(&self) -> Result<Prepared, UsageError> {
+        self.check_values()?;
+        let config = self.server_config()?;
+        let admin_listen = self.admin_address()?;
+        let privileges = self.privileges()?;
+        let (table, origin) = self.ban_table()?;
+        Ok(Prepared {
+            config,
+            table,
+            origin,
+            admin_listen,
+            privileges,
+        })
+    }
+
+    pub(crate) fn log_format(&self) -> Result<LogFormat, UsageError> {
+        let format = self.log_format.as_deref().map(str::parse).transpose();
+        Ok(format.map_err(UsageError)?.unwrap_or_default())
+    }
+
+    /// RUST_LOG, as the ecosystem has it, where no setting says something.
+    pub(crate) fn log_level(&self) -> Result<Targets, UsageError> {
+        match &self.log_level {
+            Some(level) => parse_level(level).map_err(UsageError),
+            None => {
+                let level = std::env::var("RUST_LOG").unwrap_or_default();
+                let level = if level.is_empty() { "info" } else { &level };
+                parse_level(level).map_err(|error| UsageError(format!("RUST_LOG: {error}")))
+            }
+        }
+    }
+
+    /// Which settings of the binary's own differ in `other` that only a new start can change.
+    pub(crate) fn restart_needed(&self, other: &Self) -> Vec<&'static str> {
+        let fixed = [
+            ("admin-listen", self.admin_listen != other.admin_listen),
+            ("log-format", self.log_format != other.log_format),
+            ("user", self.user != other.user),
+            ("group", self.group != other.group),
+        ];
+        let changed = fixed.into_iter().filter(|(_, differs)| *differs);
+        changed.map(|(name, _)| name).collect()
+    }
+
+    fn privileges(&self) -> Result<Privileges, UsageError> {
+        let user = self.user.as_deref().map(ringspoa::user_id).transpose();
+        let group = self.group.as_deref().map(ringspoa::group_id).transpose();
+        let wrong = |error: std::io::Error| UsageError(error.to_string());
+        Ok(Privileges {
+            user: user.map_err(wrong)?,
+            group: group.map_err(wrong)?,
+        })
     }
 
     /// The addresses to ban, and where they are from.
@@ -224,6 +368,18 @@ impl Settings {
             .map_err(|error| UsageError(format!("{} {error}", path.display())))?;
         Ok((table, path.display().to_string()))
     }
+}
+
+/// A message that begins with a setting's name in code, with its key instead.
+fn as_key(message: &str) -> String {
+    let message = message.replace('_', "-");
+    let (name, rest) = message.split_once(' ').unwrap_or((&message, ""));
+    let unit = match name {
+        "hello-timeout" | "write-timeout" | "agent-deadline" | "refusal-delay" => "-ms",
+        "busy-poll" => "-us",
+        _ => "",
+    };
+    format!("{name}{unit} {rest}")
 }
 
 fn set<T>(setting: &mut T, value: Option<T>) {
@@ -339,7 +495,7 @@ mod tests {
             ("listen = 'nowhere'", "listen address 'nowhere'"),
             (
                 "hello-timeout-ms = 0",
-                "hello-timeout must be longer than 0",
+                "hello-timeout-ms must be longer than 0",
             ),
             ("listen = ['nowhere']", "listen address 'nowhere'"),
             ("max-frame-size = 100", "max-frame-size is 100"),

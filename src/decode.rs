@@ -132,7 +132,9 @@ fn unwrap(bytes: Vec<u8>, format: Format) -> Result<Vec<u8>, String> {
             Some(Ok(())) => parse_hex(&bytes)
                 .map_err(|error| format!("{error}; --format raw takes the bytes as they are")),
             Some(Err(error)) => {
-                log::warn!("the input is text but not hex, so it is read as raw bytes: {error}");
+                eprintln!(
+                    "ringspoa: the input is text but not hex, so it is read as raw bytes: {error}"
+                );
                 Ok(bytes)
             }
         },

@@ -1,26 +1,25 @@
-//! The `ringspoa` binary: flags, configuration, wiring an agent into the server, exit code.
+//! The `ringspoa` binary: flags, and the commands that they choose.
 
 mod config;
 mod decode;
+mod logging;
+mod process;
+mod serve;
 
-use std::io::Write;
+use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::mpsc;
-use std::time::Duration;
+use std::sync::Arc;
 
 use clap::{Args, Parser, Subcommand};
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use ringspoa::agents::remediation::RemediationAgent;
-use ringspoa::{Server, StartError, Stats, WorkerPanicked};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
-use signal_hook::iterator::Signals;
+use ringspoa::StartError;
 
 use config::{FallbackVariable, Settings, UsageError};
 
 /// An io_uring, thread-per-core SPOA server for HAProxy.
 ///
-/// Exit codes: 0 after a complete drain, 1 for a failure, 2 for bad flags or configuration.
+/// Exit codes: 0 after a drain, also one that ends at its timeout, or a hand-over; 1 for a failure; 2
+/// for bad flags or configuration.
 #[derive(Debug, Parser)]
 #[command(version)]
 struct Cli {
@@ -38,17 +37,22 @@ enum Command {
     ///
     /// A message with an IP argument named ip, src or src-ip gets the variable
     /// txn.<prefix>.remediation, "ban" or "allow". SIGTERM and SIGINT drain: what is in flight is
-    /// answered, connections are told goodbye. A second signal ends at once.
+    /// answered, connections are told goodbye; a second signal ends at once. SIGHUP reads the
+    /// configuration and the lists anew. SIGUSR2 starts the binary anew and hands everything over to
+    /// it, connections included.
     Serve(Serve),
     Decode(decode::Decode),
 }
 
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 struct Serve {
     /// Where to listen: 127.0.0.1:9000, [::1]:9000 or
     /// unix:/PATH[,mode=OCTAL][,user=NAME][,group=NAME]. Repeatable [default: 127.0.0.1:9000]
     #[arg(long, value_name = "ADDR")]
     listen: Vec<String>,
+    /// Where to show /metrics, /healthz and /readyz over HTTP; an address as above [default: nowhere]
+    #[arg(long, value_name = "ADDR")]
+    admin_listen: Option<String>,
     /// CPUs to run on, a pinned worker each: auto, or a list as taskset writes it, 0-3,8
     /// [default: auto, every CPU the process may use]
     #[arg(long, value_name = "auto|LIST")]
@@ -72,9 +76,22 @@ struct Serve {
     /// Connections in total [default: 4096]
     #[arg(long, value_name = "COUNT")]
     max_connections: Option<usize>,
+    /// Connections of each address of --listen [default: no limit of its own]
+    #[arg(long, value_name = "COUNT")]
+    max_connections_per_listener: Option<usize>,
+    /// HELLOs a second that each core answers, the next ones wait; 0 for no limit [default: 1000]
+    #[arg(long, value_name = "COUNT")]
+    max_handshakes: Option<u32>,
+    /// How long a peer waits for being told that its HELLO is refused [default: 1000]
+    #[arg(long, value_name = "MS")]
+    refusal_delay_ms: Option<u64>,
     /// NOTIFYs of one connection that may wait for a late answer [default: 1024]
     #[arg(long, value_name = "COUNT")]
     max_in_flight: Option<usize>,
+    /// NOTIFYs of one core that may wait for a late answer; the next ones get the fallback at once
+    /// [default: 65536]
+    #[arg(long, value_name = "COUNT")]
+    max_in_flight_per_core: Option<usize>,
     /// How long a peer may take to its HELLO [default: 5000]
     #[arg(long, value_name = "MS")]
     hello_timeout_ms: Option<u64>,
@@ -87,7 +104,10 @@ struct Serve {
     /// When a late answer is replaced by the fallback [default: 500]
     #[arg(long, value_name = "MS")]
     agent_deadline_ms: Option<u64>,
-    /// How long a drain may take [default: 10000]
+    /// How long a drain goes on as before but for health checks, which fail [default: 0]
+    #[arg(long, value_name = "MS")]
+    drain_notice_ms: Option<u64>,
+    /// How long a drain may take after that [default: 10000]
     #[arg(long, value_name = "MS")]
     drain_timeout_ms: Option<u64>,
     /// Look for more input for so long before a core sleeps: lower latency at low load, for a
@@ -103,15 +123,35 @@ struct Serve {
         FallbackVariable::from_flag(text).map(|_| text.to_owned())
     })]
     fallback: Vec<String>,
+    /// How log lines look [default: text]
+    #[arg(long, value_name = "text|json")]
+    log_format: Option<String>,
+    /// What is logged: off, error, warn, info, debug, trace, or a list as in warn,ringspoa=debug
+    /// [default: RUST_LOG, else info]
+    #[arg(long, value_name = "LEVEL")]
+    log_level: Option<String>,
+    /// Log every frame of one connection in N on each core, as info: 1 for all, 0 for none
+    /// [default: 0]
+    #[arg(long, value_name = "N")]
+    trace_frames: Option<u32>,
+    /// User to become once everything is opened, by name or number [default: stay]
+    #[arg(long, value_name = "NAME")]
+    user: Option<String>,
+    /// Group to become, by name or number [default: stay]
+    #[arg(long, value_name = "NAME")]
+    group: Option<String>,
+    /// Only say whether flags, configuration and lists are valid
+    #[arg(long)]
+    check: bool,
 }
 
 impl Serve {
     /// The flags over the file over nothing.
-    fn settings(self) -> Result<Settings, UsageError> {
+    fn settings(&self) -> Result<Settings, UsageError> {
         let file = self
             .config
             .as_deref()
-            .map(Settings::load)
+            .map(Settings::load_checked)
             .transpose()?
             .unwrap_or_default();
         let fallback: Vec<_> = self
@@ -120,24 +160,43 @@ impl Serve {
             .flat_map(|text| FallbackVariable::from_flag(text))
             .collect();
         let flags = Settings {
-            listen: (!self.listen.is_empty()).then_some(self.listen),
-            cores: self.cores,
-            driver: self.driver,
-            ban_list: self.ban_list,
+            listen: (!self.listen.is_empty()).then(|| self.listen.clone()),
+            admin_listen: self.admin_listen.clone(),
+            cores: self.cores.clone(),
+            driver: self.driver.clone(),
+            ban_list: self.ban_list.clone(),
             max_frame_size: self.max_frame_size,
             max_reassembly_len: self.max_reassembly_len,
             max_connections: self.max_connections,
+            max_connections_per_listener: self.max_connections_per_listener,
+            max_handshakes: self.max_handshakes,
+            refusal_delay_ms: self.refusal_delay_ms,
             max_in_flight: self.max_in_flight,
+            max_in_flight_per_core: self.max_in_flight_per_core,
             hello_timeout_ms: self.hello_timeout_ms,
             idle_timeout_ms: self.idle_timeout_ms,
             write_timeout_ms: self.write_timeout_ms,
             agent_deadline_ms: self.agent_deadline_ms,
+            drain_notice_ms: self.drain_notice_ms,
             drain_timeout_ms: self.drain_timeout_ms,
             busy_poll_us: self.busy_poll_us,
             never_empty_acks: self.never_empty_acks.then_some(true),
             fallback: (!fallback.is_empty()).then_some(fallback),
+            log_format: self.log_format.clone(),
+            log_level: self.log_level.clone(),
+            trace_frames: self.trace_frames,
+            user: self.user.clone(),
+            group: self.group.clone(),
         };
         Ok(flags.or(file))
+    }
+}
+
+/// Says why the process ends. Where stderr takes nothing it neither panics, as `eprintln!` does, nor
+/// waits: the exit code says it too.
+fn complain(error: &dyn std::fmt::Display) {
+    if logging::has_room(&io::stderr()) {
+        let _ = writeln!(io::stderr(), "ringspoa: {error}");
     }
 }
 
@@ -145,38 +204,36 @@ impl Serve {
 const USAGE: u8 = 2;
 
 fn main() -> ExitCode {
-    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("info"))
-        .format(|out, record| {
-            writeln!(
-                out,
-                "{}: {}",
-                record.level().as_str().to_lowercase(),
-                record.args()
-            )
-        })
-        .init();
-    let serve = match Cli::parse().command {
-        Command::Serve(serve) => serve,
-        Command::Decode(arguments) => return decode::run(&arguments, USAGE),
-    };
-    let prepared = serve
-        .settings()
-        .and_then(|settings| Ok((settings.server_config()?, settings.ban_table()?)));
-    let (config, (table, origin)) = match prepared {
+    match Cli::parse().command {
+        Command::Serve(serve) => run_serve(serve),
+        Command::Decode(decode) => decode::run(&decode, USAGE),
+    }
+}
+
+fn run_serve(serve: Serve) -> ExitCode {
+    let check = serve.check;
+    let source: serve::Source = Arc::new(move || serve.settings());
+    let prepared = source().and_then(|settings| {
+        let prepared = settings.prepare()?;
+        let (format, level) = (settings.log_format()?, settings.log_level()?);
+        Ok((settings, prepared, format, level))
+    });
+    let (settings, prepared, format, level) = match prepared {
         Ok(prepared) => prepared,
         Err(error) => {
-            eprintln!("ringspoa: {error}");
+            complain(&error);
             return ExitCode::from(USAGE);
         }
     };
-    let lists = match table.range_count() {
-        1 => format!("1 range banned, from {origin}"),
-        ranges => format!("{ranges} ranges banned, from {origin}"),
-    };
-    match run(config, table, &lists) {
+    if check {
+        let _ = writeln!(io::stdout(), "valid");
+        return ExitCode::SUCCESS;
+    }
+    let levels = logging::start(format, level);
+    match serve::run(source, settings, prepared, levels) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("ringspoa: {error}");
+            complain(&*error);
             match error.downcast_ref() {
                 // Known only once the machine was asked, but a matter of flags all the same.
                 Some(StartError::Config(_) | StartError::Core { .. }) => ExitCode::from(USAGE),
@@ -184,116 +241,4 @@ fn main() -> ExitCode {
             }
         }
     }
-}
-
-/// What the main thread waits for.
-enum Wake {
-    Signal,
-    Ended(Result<Stats, WorkerPanicked>),
-}
-
-fn run(
-    config: ringspoa::ServerConfig,
-    table: ringspoa::agents::remediation::AddressTable,
-    lists: &str,
-) -> Result<(), Box<dyn std::error::Error>> {
-    raise_descriptor_limit();
-    // Before anything listens, so that a signal never finds the default action.
-    let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
-    let drain_timeout = config.drain_timeout;
-    let busy_poll = match config.busy_poll {
-        Duration::ZERO => String::new(),
-        limit => format!("busy polling for {limit:?}; "),
-    };
-    let server = Server::start(config, move |_core| {
-        Ok(RemediationAgent::new(table.clone()))
-    })?;
-    let listen: Vec<_> = server.addresses().iter().map(ToString::to_string).collect();
-    log::info!(
-        "ringspoa {} listening on {}; CPUs {:?}; {}; {busy_poll}{lists}",
-        env!("CARGO_PKG_VERSION"),
-        listen.join(", "),
-        server.cores(),
-        drivers(&server),
-    );
-    let handle = server.handle();
-    let (wake, woken) = mpsc::channel();
-    let on_signal = wake.clone();
-    std::thread::spawn(move || {
-        for signal in signals.forever() {
-            if signal == SIGHUP {
-                log::warn!("SIGHUP ignored: lists and settings are read at the start only");
-            } else {
-                let _ = on_signal.send(Wake::Signal);
-            }
-        }
-    });
-    std::thread::spawn(move || {
-        let _ = wake.send(Wake::Ended(server.join()));
-    });
-    let mut draining = false;
-    loop {
-        match woken.recv()? {
-            Wake::Signal if draining => return Err("ended by a second signal".into()),
-            Wake::Signal => {
-                draining = true;
-                log::info!("draining, for {drain_timeout:?} at most");
-                handle.drain();
-            }
-            Wake::Ended(stats) => {
-                log::info!("ended; {}", summary(&stats?));
-                return if draining {
-                    Ok(())
-                } else {
-                    Err("all workers ended".into())
-                };
-            }
-        }
-    }
-}
-
-/// A connection is a descriptor, and the usual soft limit of 1024 is there for programs that use
-/// `select`.
-fn raise_descriptor_limit() {
-    if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE)
-        && soft < hard
-        && let Err(error) = setrlimit(Resource::RLIMIT_NOFILE, hard, hard)
-    {
-        log::warn!("cannot raise the limit of open files from {soft} to {hard}: {error}");
-    }
-}
-
-/// The totals that matter to an operator; of the faults only those that happened.
-fn summary(stats: &Stats) -> String {
-    let mut text = format!(
-        "{} connections, {} health checks, {} NOTIFYs, {} ACKs",
-        stats.connections, stats.health_checks, stats.notifies, stats.acks
-    );
-    let faults = [
-        (stats.connections_refused, "connections refused"),
-        (stats.agent_errors, "agent errors"),
-        (stats.agent_panics, "agent panics"),
-        (stats.too_large, "answers too large"),
-        (stats.deadlines_passed, "agent deadlines passed"),
-        (stats.tickets_abandoned, "tickets abandoned"),
-        (stats.late_answers_discarded, "late answers discarded"),
-        (stats.overruns, "overruns"),
-        (stats.protocol_errors, "protocol errors"),
-        (stats.timeouts, "timeouts"),
-        (
-            stats.busy_at_drain_end,
-            "connections still busy at the drain timeout",
-        ),
-    ];
-    for (count, what) in faults.into_iter().filter(|(count, _)| *count > 0) {
-        text.push_str(&format!(", {count} {what}"));
-    }
-    text
-}
-
-/// How the cores wait for I/O, once if all do it the same way.
-fn drivers(server: &Server) -> String {
-    let mut drivers = server.drivers().to_vec();
-    drivers.dedup();
-    drivers.join("; ")
 }

@@ -1,5 +1,13 @@
 //! The inputs that fuzzing found worth keeping, and the targets that `ringspoa` has in tests/fuzz.
 
+#[path = "../src/logging.rs"]
+#[allow(
+    unused,
+    unreachable_pub,
+    missing_docs,
+    reason = "the binary's module, which that of the settings names"
+)]
+mod logging;
 #[path = "fuzz/src/replay.rs"]
 #[allow(
     unreachable_pub,

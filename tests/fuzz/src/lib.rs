@@ -4,5 +4,13 @@
 //! `tests/fuzz_corpus.rs` and `loadgen/tests/fuzz_corpus.rs` include these modules too, and put the
 //! committed inputs through them in every run of the tests.
 
+#[path = "../../../src/logging.rs"]
+#[allow(
+    unused,
+    unreachable_pub,
+    missing_docs,
+    reason = "the binary's module, which that of the settings names"
+)]
+mod logging;
 pub mod loadgen;
 pub mod serve;

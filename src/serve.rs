@@ -1,0 +1,845 @@
+//! `ringspoa serve`: one process from its start to its end, and what it is told meanwhile.
+
+use std::collections::VecDeque;
+use std::env;
+use std::error::Error;
+use std::ffi::OsString;
+use std::fmt::Write as _;
+use std::os::fd::{AsFd, FromRawFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use ringspoa::agents::remediation::{AddressTable, RemediationAgent};
+use ringspoa::{
+    Admin, Exposition, InheritedSocket, Server, ServerHandle, Shows, Stats, WorkerPanicked,
+    is_local, receive_listeners,
+};
+use sd_notify::NotifyState;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR2};
+use signal_hook::iterator::Signals;
+
+use crate::config::{Prepared, Privileges, Settings, UsageError};
+use crate::logging::LevelHandle;
+
+/// Set for a process that another one starts to hand over to; its standard input is the channel.
+const HAND_OVER: &str = "RINGSPOA_HAND_OVER";
+
+/// Its value where the service manager said where to listen, and not the settings.
+const ACTIVATED: &str = "activated";
+
+/// How long a new process may take until it serves: a long list takes a second or two.
+const START_PATIENCE: Duration = Duration::from_secs(60);
+
+/// A core that shows no sign of life for so long is stuck.
+const STUCK_AFTER: Duration = Duration::from_secs(5);
+
+/// How often cores are looked at.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// What the process is told, and by whom.
+enum Wake {
+    Signal(i32),
+    /// What SIGHUP asked for has been read.
+    Read(Box<Result<(Settings, Prepared), UsageError>>),
+    Ended(Box<Result<Stats, WorkerPanicked>>),
+    HandedOver(Result<(Pid, usize), String>),
+}
+
+/// Where settings come from, again at each reload.
+pub(crate) type Source = Arc<dyn Fn() -> Result<Settings, UsageError> + Send + Sync>;
+
+/// The process that everything goes to, for a signal that comes meanwhile.
+type Successor = Arc<Mutex<Progress>>;
+
+/// How far a hand-over is.
+#[derive(Clone, Copy)]
+enum Progress {
+    /// There is none, or no process yet.
+    None,
+    /// It does not serve yet.
+    Starts(Pid),
+    /// It serves; what is left goes over.
+    Serves(Pid),
+    /// It is not to serve: this process was told to end.
+    CalledOff,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The list in force, from which each core's agent is made.
+type Lists = Arc<Mutex<Arc<AddressTable>>>;
+
+/// What the admin listener shows.
+struct Shown {
+    handle: ServerHandle,
+    cores: Mutex<Cores>,
+    lists: Lists,
+}
+
+/// When each core last showed a sign of life.
+struct Cores {
+    beats: Vec<(u64, Instant)>,
+}
+
+impl Cores {
+    /// The cores that are stuck.
+    fn look(&mut self, beats: &[u64]) -> Vec<usize> {
+        let now = Instant::now();
+        self.beats.resize(beats.len(), (u64::MAX, now));
+        let mut stuck = Vec::new();
+        for (index, (known, beat)) in self.beats.iter_mut().zip(beats).enumerate() {
+            if known.0 != *beat {
+                *known = (*beat, now);
+            } else if now.duration_since(known.1) > STUCK_AFTER {
+                stuck.push(index);
+            }
+        }
+        stuck
+    }
+}
+
+impl Shown {
+    fn stuck(&self) -> Vec<usize> {
+        let mut cores = self.cores.lock().unwrap_or_else(PoisonError::into_inner);
+        cores.look(&self.handle.heartbeats())
+    }
+}
+
+impl Shows for Shown {
+    fn metrics(&self, out: &mut Exposition) {
+        self.handle.write_metrics(out);
+        let lists = self.lists.lock().unwrap_or_else(PoisonError::into_inner);
+        out.single(&crate::config::LIST_RANGES, lists.range_count() as u64);
+        drop(lists);
+        crate::process::write_metrics(out);
+    }
+
+    fn health(&self) -> Result<(), String> {
+        match &self.stuck()[..] {
+            [] => Ok(()),
+            stuck => Err(format!(
+                "stuck for {STUCK_AFTER:?} or more: cores {stuck:?}"
+            )),
+        }
+    }
+
+    fn readiness(&self) -> Result<(), String> {
+        if self.handle.is_draining() {
+            return Err("draining".to_owned());
+        }
+        self.health()
+    }
+}
+
+/// How far a reload is that SIGHUP asked for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Reading {
+    No,
+    Once,
+    /// More SIGHUPs came meanwhile, so what is read may be of before them.
+    Again,
+}
+
+/// A process that serves.
+struct Serving {
+    handle: ServerHandle,
+    shown: Arc<Shown>,
+    admin: Option<Admin>,
+    lists: Lists,
+    source: Source,
+    settings: Settings,
+    levels: LevelHandle,
+    /// Whether the service manager said where to listen, and not the settings.
+    activated: bool,
+    /// What to start for a hand-over: as it was found when this process started.
+    executable: PathBuf,
+    arguments: Vec<OsString>,
+    successor: Successor,
+}
+
+/// Serves until told to end.
+pub(crate) fn run(
+    source: Source,
+    settings: Settings,
+    prepared: Prepared,
+    levels: LevelHandle,
+) -> Result<(), Box<dyn Error>> {
+    raise_descriptor_limit();
+    // Before anything listens, so that a signal never finds the default action.
+    let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP, SIGUSR2])?;
+    let executable = env::current_exe()?;
+    let arguments = env::args_os().skip(1).collect();
+
+    let channel = hand_over_channel()?;
+    let mut inherited = match &channel {
+        Some(channel) => receive_listeners(channel)?,
+        None => sockets_of_service_manager()?,
+    };
+    let Prepared {
+        mut config,
+        table,
+        origin,
+        admin_listen,
+        privileges,
+    } = prepared;
+    let admin_socket = inherited
+        .iter()
+        .position(|socket| socket.name == "admin")
+        .map(|index| inherited.remove(index));
+    // That of the process before, unless it is to be elsewhere now.
+    let admin_socket = admin_socket.filter(|socket| match (&channel, &admin_listen) {
+        (Some(_), Some(wanted)) => socket
+            .address()
+            .is_ok_and(|at| at.to_string() == wanted.to_string()),
+        _ => true,
+    });
+    // Also of the process before, which may have been given its sockets.
+    let activated = match channel {
+        Some(_) => env::var_os(HAND_OVER).is_some_and(|how| how == ACTIVATED),
+        None => !inherited.is_empty(),
+    };
+    if activated {
+        // What the service manager listens on is what is to be served.
+        config.listen = inherited
+            .iter()
+            .map(InheritedSocket::address)
+            .collect::<Result<_, _>>()?;
+        config.listen.dedup();
+    }
+
+    let lists: Lists = Arc::new(Mutex::new(Arc::new(table)));
+    let server = {
+        let lists = Arc::clone(&lists);
+        Server::start_with(config.clone(), inherited, move |_core| {
+            let table = lists.lock().unwrap_or_else(PoisonError::into_inner);
+            Ok(RemediationAgent::new(Arc::clone(&table)))
+        })?
+    };
+    let handle = server.handle();
+    let shown = Arc::new(Shown {
+        handle: handle.clone(),
+        cores: Mutex::new(Cores { beats: Vec::new() }),
+        lists: Arc::clone(&lists),
+    });
+    let admin = match (&admin_listen, admin_socket) {
+        (None, None) => None,
+        (address, socket) => {
+            let at = match (address, &socket) {
+                (Some(address), _) => address.clone(),
+                (None, Some(socket)) => socket.address()?,
+                (None, None) => unreachable!("matched above"),
+            };
+            let shows: Arc<dyn Shows> = shown.clone();
+            match Admin::start(&at, socket, shows) {
+                Ok(admin) => Some(admin),
+                // What it listens on is the process before's as well, which goes on with it.
+                Err(error) if channel.is_some() => return Err(error.into()),
+                Err(error) => {
+                    handle.drain();
+                    let _ = server.join();
+                    return Err(error.into());
+                }
+            }
+        }
+    };
+    privileges.drop_to()?;
+    log_start(&server, &config, admin.as_ref(), &lists, &origin);
+    warn_at_start(&server, &config, admin.as_ref());
+    warn_if_empty(
+        &lists.lock().unwrap_or_else(PoisonError::into_inner),
+        &origin,
+    );
+    let serving = Serving {
+        handle: handle.clone(),
+        shown,
+        admin,
+        lists,
+        source,
+        settings,
+        levels,
+        activated,
+        executable,
+        arguments,
+        successor: Arc::new(Mutex::new(Progress::None)),
+    };
+
+    let (wake, woken) = mpsc::channel();
+    if let Some(channel) = channel {
+        // In the background: the process before may have tickets out on some connections.
+        let handle = handle.clone();
+        std::thread::spawn(move || match handle.receive_connections(&channel) {
+            Ok(count) => tracing::info!("took {count} connections over from the process before"),
+            Err(error) => tracing::warn!("the process before ended early: {error}"),
+        });
+    }
+    {
+        let wake = wake.clone();
+        std::thread::spawn(move || {
+            for signal in signals.forever() {
+                let _ = wake.send(Wake::Signal(signal));
+            }
+        });
+    }
+    {
+        let wake = wake.clone();
+        std::thread::spawn(move || {
+            let _ = wake.send(Wake::Ended(Box::new(server.join())));
+        });
+    }
+    tell_service_manager(&[NotifyState::Ready]);
+    serving.watch(&wake, &woken)
+}
+
+impl Serving {
+    /// Does what it is told, until the server has ended.
+    fn watch(
+        mut self,
+        wake: &mpsc::Sender<Wake>,
+        woken: &mpsc::Receiver<Wake>,
+    ) -> Result<(), Box<dyn Error>> {
+        let watchdog = watchdog();
+        let look = watchdog.map_or(LOOK, |interval| interval.min(LOOK));
+        let mut warned = false;
+        let mut draining = false;
+        let mut handing_over = false;
+        // Told to end while handing over.
+        let mut ending = false;
+        let mut reading = Reading::No;
+        loop {
+            let wake_up = match woken.recv_timeout(look) {
+                Err(RecvTimeoutError::Timeout) => {
+                    let stuck = self.shown.stuck();
+                    if stuck.is_empty() {
+                        warned = false;
+                        if watchdog.is_some() {
+                            tell_service_manager(&[NotifyState::Watchdog]);
+                        }
+                    } else if !warned {
+                        warned = true;
+                        tracing::error!("stuck for {STUCK_AFTER:?} or more: cores {stuck:?}");
+                    }
+                    continue;
+                }
+                result => result?,
+            };
+            match wake_up {
+                Wake::Signal(SIGHUP) if draining || ending => {
+                    tracing::warn!("SIGHUP ignored: the server is ending");
+                }
+                Wake::Signal(SIGHUP) if reading == Reading::Again => {}
+                Wake::Signal(SIGHUP) if reading == Reading::Once => {
+                    tracing::info!("SIGHUP while a reload still reads: another one follows it");
+                    reading = Reading::Again;
+                }
+                Wake::Signal(SIGHUP) => {
+                    reading = Reading::Once;
+                    self.read(wake.clone());
+                }
+                Wake::Read(_) if draining => {}
+                Wake::Read(read) => {
+                    self.reload(*read);
+                    let again = reading == Reading::Again;
+                    reading = Reading::No;
+                    if again {
+                        reading = Reading::Once;
+                        self.read(wake.clone());
+                    }
+                }
+                Wake::Signal(SIGUSR2) if draining || handing_over => {
+                    tracing::warn!("SIGUSR2 ignored: the server is ending or being handed over");
+                }
+                Wake::Signal(SIGUSR2) => {
+                    handing_over = true;
+                    self.hand_over(wake.clone());
+                }
+                Wake::Signal(_) if draining || ending => {
+                    if ending {
+                        self.end_successor();
+                    }
+                    return Err("ended by a second signal".into());
+                }
+                // The listeners are the new process's too: a drain would close them to both.
+                Wake::Signal(_) if handing_over => {
+                    ending = true;
+                    self.call_off();
+                }
+                Wake::Signal(_) => {
+                    draining = true;
+                    self.drain();
+                }
+                Wake::HandedOver(Ok((pid, count))) => {
+                    tracing::info!("{count} connections handed over to process {pid}");
+                    if ending {
+                        self.end_successor();
+                    }
+                    // What it was given is its own now.
+                    if let Some(admin) = self.admin.take() {
+                        admin.hand_over();
+                    }
+                    draining = true;
+                }
+                Wake::HandedOver(Err(_)) if ending => {
+                    draining = true;
+                    self.drain();
+                }
+                Wake::HandedOver(Err(why)) => {
+                    handing_over = false;
+                    self.handle.note_failed_hand_over();
+                    tracing::error!("the hand-over failed, this process goes on: {why}");
+                }
+                Wake::Ended(stats) => {
+                    if handing_over && !draining {
+                        // The word that all went over is on its way.
+                        continue_after_hand_over(woken);
+                        if ending {
+                            self.end_successor();
+                        }
+                        if let Some(admin) = self.admin.take() {
+                            admin.hand_over();
+                        }
+                        draining = true;
+                    }
+                    tracing::info!(
+                        "process {} ended; {}",
+                        std::process::id(),
+                        summary(&(*stats)?)
+                    );
+                    return if draining {
+                        Ok(())
+                    } else {
+                        Err("all workers ended".into())
+                    };
+                }
+            }
+        }
+    }
+
+    /// Begins the end.
+    fn drain(&self) {
+        let config = self.handle.config();
+        let most = config.drain_timeout;
+        match config.drain_notice {
+            Duration::ZERO => tracing::info!("draining, for {most:?} at most"),
+            notice => {
+                tracing::info!("draining: health checks fail for {notice:?}, then {most:?} at most")
+            }
+        }
+        tell_service_manager(&[NotifyState::Stopping]);
+        self.handle.drain();
+    }
+
+    /// Ends a new process that does not serve yet; one that does is told once it has everything.
+    fn call_off(&self) {
+        let mut progress = lock(&self.successor);
+        match *progress {
+            Progress::Serves(pid) => {
+                tracing::info!("process {pid} is told to end too, once it has the connections");
+            }
+            before => {
+                tracing::info!("the hand-over is called off: told to end");
+                *progress = Progress::CalledOff;
+                if let Progress::Starts(pid) = before {
+                    // It is not waited for as long as it is noted here, so the id is its own.
+                    let _ = kill(pid, Signal::SIGKILL);
+                }
+            }
+        }
+    }
+
+    /// Tells the process that was handed over to, if there is one, to end as we were told.
+    fn end_successor(&self) {
+        if let Progress::Starts(pid) | Progress::Serves(pid) = *lock(&self.successor) {
+            let _ = kill(pid, Signal::SIGTERM);
+        }
+    }
+
+    /// Reads everything anew, in the background: a long list takes a while, a file system that hangs
+    /// for ever, and neither may keep SIGTERM or the watchdog waiting.
+    fn read(&self, wake: mpsc::Sender<Wake>) {
+        let reloading = NotifyState::monotonic_usec_now()
+            .map(|now| vec![NotifyState::Reloading, now])
+            .unwrap_or_default();
+        tell_service_manager(&reloading);
+        let source = Arc::clone(&self.source);
+        std::thread::spawn(move || {
+            let read = source().and_then(|settings| {
+                let prepared = settings.prepare()?;
+                Ok((settings, prepared))
+            });
+            let _ = wake.send(Wake::Read(Box::new(read)));
+        });
+    }
+
+    /// Puts what was read in force if all of it is valid.
+    fn reload(&mut self, read: Result<(Settings, Prepared), UsageError>) {
+        match self.try_reload(read) {
+            Ok(what) => tracing::info!("reloaded; {what}"),
+            Err(error) => tracing::error!("reload failed, all stays as it was: {error}"),
+        }
+        tell_service_manager(&[NotifyState::Ready]);
+    }
+
+    fn try_reload(
+        &mut self,
+        read: Result<(Settings, Prepared), UsageError>,
+    ) -> Result<String, Box<dyn Error>> {
+        let (settings, prepared) = match read {
+            Ok(read) => read,
+            Err(error) => {
+                self.handle.note_failed_reload();
+                return Err(error.to_string().into());
+            }
+        };
+        let Prepared {
+            config,
+            table,
+            origin,
+            ..
+        } = prepared;
+        let mut what = ranges(&table, &origin);
+        warn_if_empty(&table, &origin);
+        let swap = |table| {
+            let mut lists = self.lists.lock().unwrap_or_else(PoisonError::into_inner);
+            std::mem::replace(&mut *lists, table)
+        };
+        let old = swap(Arc::new(table));
+        match self.handle.reload(config) {
+            Ok(mut restart_needed) => {
+                // Freed here, and not on a core.
+                drop(old);
+                restart_needed.retain(|name| *name != "listen" || !self.activated);
+                restart_needed.extend(self.settings.restart_needed(&settings));
+                let level = settings.log_level().map_err(|error| error.to_string())?;
+                let _ = self.levels.reload(level);
+                if !restart_needed.is_empty() {
+                    let keys = restart_needed.iter().map(|name| match *name {
+                        // The library's durations carry their unit in their type.
+                        "busy_poll" => "busy-poll-us".to_owned(),
+                        name => name.replace('_', "-"),
+                    });
+                    let names = keys.collect::<Vec<_>>().join(", ");
+                    let _ = write!(
+                        what,
+                        "; these settings are used after a restart or SIGUSR2: {names}"
+                    );
+                }
+                Ok(what)
+            }
+            Err(error) => {
+                swap(old);
+                Err(error.into())
+            }
+        }
+    }
+
+    /// Starts the binary anew and gives it everything, in the background.
+    fn hand_over(&self, wake: mpsc::Sender<Wake>) {
+        tracing::info!("handing over to a new process");
+        let mut command = Command::new(&self.executable);
+        command
+            .args(&self.arguments)
+            .env(HAND_OVER, if self.activated { ACTIVATED } else { "yes" })
+            // These name this process.
+            .env_remove("WATCHDOG_PID")
+            .env_remove("LISTEN_PID")
+            .env_remove("LISTEN_FDS")
+            .env_remove("LISTEN_FDNAMES");
+        let handle = self.handle.clone();
+        let successor = Arc::clone(&self.successor);
+        *lock(&successor) = Progress::None;
+        let admin = self.admin.as_ref().map(Admin::socket).transpose();
+        std::thread::spawn(move || {
+            let result = admin
+                .map_err(|error| error.to_string())
+                .and_then(|admin| hand_over_to(command, &handle, &successor, admin));
+            let _ = wake.send(Wake::HandedOver(result));
+        });
+    }
+}
+
+/// Waits for the word on a hand-over whose server has ended already.
+fn continue_after_hand_over(woken: &mpsc::Receiver<Wake>) {
+    while let Ok(wake) = woken.recv_timeout(START_PATIENCE) {
+        if let Wake::HandedOver(result) = wake {
+            match result {
+                Ok((pid, count)) => {
+                    tracing::info!("{count} connections handed over to process {pid}");
+                }
+                Err(why) => tracing::error!("the hand-over ended early: {why}"),
+            }
+            return;
+        }
+    }
+}
+
+/// The whole hand-over; the new process's id and how many connections it got.
+fn hand_over_to(
+    mut command: Command,
+    handle: &ServerHandle,
+    successor: &Successor,
+    admin: Option<(OwnedFd, Option<PathBuf>)>,
+) -> Result<(Pid, usize), String> {
+    let (here, there) = UnixStream::pair().map_err(|error| error.to_string())?;
+    command.stdin(Stdio::from(OwnedFd::from(there)));
+    let (mut child, pid) = {
+        let mut progress = lock(successor);
+        if matches!(*progress, Progress::CalledOff) {
+            return Err("called off".to_owned());
+        }
+        let child = command.spawn().map_err(|error| {
+            format!("cannot start {}: {error}", command.get_program().display())
+        })?;
+        let pid = Pid::from_raw(child.id().cast_signed());
+        *progress = Progress::Starts(pid);
+        (child, pid)
+    };
+    // Its end of the channel is held by the command too.
+    drop(command);
+    let admin = admin.map(|(socket, owned_file)| InheritedSocket {
+        name: "admin".to_owned(),
+        owned_file,
+        is_lent: false,
+        socket,
+    });
+    let ready = here
+        .set_read_timeout(Some(START_PATIENCE))
+        .and_then(|()| handle.send_listeners(&here, admin.into_iter().collect()))
+        .and_then(|()| handle.await_ready(&here));
+    {
+        let mut progress = lock(successor);
+        let is_called_off = matches!(*progress, Progress::CalledOff);
+        if let (Ok(()), false) = (&ready, is_called_off) {
+            *progress = Progress::Serves(pid);
+        } else if !is_called_off {
+            *progress = Progress::None;
+        }
+        if is_called_off || ready.is_err() {
+            drop(progress);
+            let end = end_of(&mut child);
+            return Err(match ready {
+                Err(error) => format!("{end}: {error}"),
+                Ok(()) => end,
+            });
+        }
+    }
+    tell_service_manager(&[NotifyState::MainPid(child.id())]);
+    match handle.send_connections(&here) {
+        Ok(count) => Ok((pid, count)),
+        Err(error) => {
+            // It serves, so it is not called back; what did not go over is closed with us.
+            tracing::error!("the new process took not all connections: {error}");
+            Ok((pid, 0))
+        }
+    }
+}
+
+/// How a new process that does not serve came to its end.
+fn end_of(child: &mut Child) -> String {
+    std::thread::sleep(Duration::from_millis(50));
+    match child.try_wait() {
+        Ok(Some(status)) => format!("the new process ended with {status}, see its lines above"),
+        _ => {
+            let _ = child.kill();
+            let _ = child.wait();
+            "the new process did not come to serve, and was killed".to_owned()
+        }
+    }
+}
+
+/// The channel to the process before, if there is one.
+fn hand_over_channel() -> Result<Option<UnixStream>, Box<dyn Error>> {
+    if env::var_os(HAND_OVER).is_none() {
+        return Ok(None);
+    }
+    let channel = std::io::stdin().as_fd().try_clone_to_owned()?;
+    Ok(Some(UnixStream::from(channel)))
+}
+
+/// Sockets that the service manager listens on for us (LISTEN_FDS).
+fn sockets_of_service_manager() -> Result<Vec<InheritedSocket>, Box<dyn Error>> {
+    let mut names: VecDeque<String> = env::var("LISTEN_FDNAMES")
+        .unwrap_or_default()
+        .split(':')
+        .map(str::to_owned)
+        .collect();
+    let descriptors = sd_notify::listen_fds()?;
+    let sockets = descriptors.map(|raw| InheritedSocket {
+        name: match names.pop_front().as_deref() {
+            Some("admin") => "admin".to_owned(),
+            _ => String::new(),
+        },
+        owned_file: None,
+        is_lent: true,
+        // SAFETY: the protocol of LISTEN_FDS gives this process these descriptors, open and its
+        // own; they are taken once, here.
+        socket: unsafe { OwnedFd::from_raw_fd(raw) },
+    });
+    Ok(sockets.collect())
+}
+
+/// How often the service manager wants to hear that we are alive, if it does.
+///
+/// Not by `sd_notify::watchdog_enabled`, which wants WATCHDOG_PID: that names the process before
+/// a hand-over, and is gone after it.
+fn watchdog() -> Option<Duration> {
+    let own_pid = std::process::id().to_string();
+    if env::var("WATCHDOG_PID").is_ok_and(|pid| pid != own_pid) {
+        return None;
+    }
+    let timeout_us: u64 = env::var("WATCHDOG_USEC").ok()?.parse().ok()?;
+    Some(Duration::from_micros(timeout_us) / 3).filter(|interval| !interval.is_zero())
+}
+
+fn tell_service_manager(state: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(false, state) {
+        tracing::debug!("telling the service manager: {error}");
+    }
+}
+
+/// A connection is a descriptor, and the usual soft limit of 1024 is there for programs that use
+/// `select`.
+fn raise_descriptor_limit() {
+    if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE)
+        && soft < hard
+        && let Err(error) = setrlimit(Resource::RLIMIT_NOFILE, hard, hard)
+    {
+        tracing::warn!("cannot raise the limit of open files from {soft} to {hard}: {error}");
+    }
+}
+
+/// The one line that says all that matters.
+fn log_start(
+    server: &Server,
+    config: &ringspoa::ServerConfig,
+    admin: Option<&Admin>,
+    lists: &Lists,
+    origin: &str,
+) {
+    let listen: Vec<_> = server.addresses().iter().map(ToString::to_string).collect();
+    let mut drivers = server.drivers().to_vec();
+    // Once if all do it the same way.
+    drivers.dedup();
+    let busy_poll = match config.busy_poll {
+        Duration::ZERO => String::new(),
+        limit => format!("busy polling for {limit:?}; "),
+    };
+    let admin = admin.map_or_else(String::new, |admin| {
+        format!("admin on {}; ", admin.address())
+    });
+    let descriptors = getrlimit(Resource::RLIMIT_NOFILE).map_or(0, |(soft, _)| soft);
+    let lists = lists.lock().unwrap_or_else(PoisonError::into_inner);
+    tracing::info!(
+        "ringspoa {}, process {}, listening on {}; CPUs {:?}; {}; {busy_poll}{admin}at most {} connections, {descriptors} open files; agent deadline {:?}; {}",
+        env!("CARGO_PKG_VERSION"),
+        std::process::id(),
+        listen.join(", "),
+        server.cores(),
+        drivers.join("; "),
+        config.max_connections,
+        config.agent_deadline,
+        ranges(&lists, origin),
+    );
+}
+
+/// What an operator may not have meant, once at the start.
+fn warn_at_start(server: &Server, config: &ringspoa::ServerConfig, admin: Option<&Admin>) {
+    for address in server.addresses().iter().filter(|at| !is_local(at)) {
+        tracing::warn!(
+            "listening on {address}: whoever reaches it is taken for HAProxy, SPOP has no login"
+        );
+    }
+    if let Some(admin) = admin.filter(|admin| !is_local(admin.address())) {
+        tracing::warn!(
+            "admin on {}: whoever reaches it can read it, it has no login",
+            admin.address()
+        );
+    }
+    // Beside connections there are rings, listeners and the log.
+    let wanted = config.max_connections as u64 + 64;
+    if let Ok((soft, _)) = getrlimit(Resource::RLIMIT_NOFILE)
+        && soft < wanted
+    {
+        tracing::warn!(
+            "max-connections {} needs about {wanted} open files, and {soft} are allowed (RLIMIT_NOFILE)",
+            config.max_connections
+        );
+    }
+    if config.trace_frames > 0 && !tracing::enabled!(tracing::Level::INFO) {
+        tracing::warn!("trace-frames shows nothing: frames are logged at level info");
+    }
+}
+
+/// A list that bans nobody is rarely meant.
+fn warn_if_empty(table: &AddressTable, origin: &str) {
+    if table.range_count() == 0 {
+        tracing::warn!("the ban list is empty, nobody is banned: {origin}");
+    }
+}
+
+fn ranges(table: &AddressTable, origin: &str) -> String {
+    match table.range_count() {
+        1 => format!("1 range banned, from {origin}"),
+        ranges => format!("{ranges} ranges banned, from {origin}"),
+    }
+}
+
+/// The totals that matter to an operator; of the faults only those that happened.
+fn summary(stats: &Stats) -> String {
+    let mut text = format!(
+        "{} connections, {} health checks, {} NOTIFYs, {} ACKs",
+        stats.connections, stats.health_checks, stats.notifies, stats.acks
+    );
+    let faults = [
+        (stats.connections_refused, "connections refused"),
+        (stats.agent_errors, "agent errors"),
+        (stats.agent_panics, "agent panics"),
+        (stats.too_large, "answers too large"),
+        (stats.deadlines_passed, "agent deadlines passed"),
+        (stats.tickets_abandoned, "tickets abandoned"),
+        (stats.shed, "NOTIFYs shed"),
+        (stats.lost, "NOTIFYs whose connection was lost"),
+        (stats.late_answers_discarded, "late answers discarded"),
+        (stats.overruns, "overruns"),
+        (stats.protocol_errors, "protocol errors"),
+        (stats.timeouts, "timeouts"),
+        (
+            stats.busy_at_drain_end,
+            "connections still busy at the drain timeout",
+        ),
+    ];
+    for (count, what) in faults.into_iter().filter(|(count, _)| *count > 0) {
+        let _ = write!(text, ", {count} {what}");
+    }
+    text
+}
+
+impl Privileges {
+    /// Gives up all others. To be called once everything is opened.
+    fn drop_to(&self) -> Result<(), Box<dyn Error>> {
+        use nix::unistd::{getegid, geteuid, setgid, setgroups, setuid};
+        if let Some(group) = self.group
+            && group != getegid()
+        {
+            setgroups(&[group]).map_err(|error| format!("cannot give up groups: {error}"))?;
+            setgid(group).map_err(|error| format!("cannot become group {group}: {error}"))?;
+        }
+        if let Some(user) = self.user
+            && user != geteuid()
+        {
+            if self.group.is_none() {
+                setgroups(&[]).map_err(|error| format!("cannot give up groups: {error}"))?;
+            }
+            setuid(user).map_err(|error| format!("cannot become user {user}: {error}"))?;
+        }
+        Ok(())
+    }
+}
