@@ -6,7 +6,7 @@ use crate::on_both_drivers;
 use crate::support::{config, eventually};
 
 /// The check of `option spop-check`.
-const GOLDEN_CHECK: &[u8] = b"\0\0\0\x4e\x01\0\0\0\x01\0\0\
+pub(crate) const GOLDEN_CHECK: &[u8] = b"\0\0\0\x4e\x01\0\0\0\x01\0\0\
     \x12supported-versions\x08\x032.0\x0emax-frame-size\x03\xfc\xf0\x06\
     \x0ccapabilities\x08\0\x0bhealthcheck\x11";
 

@@ -340,15 +340,29 @@ fn connections_beyond_the_limit_are_turned_away() {
     let scene = Scene::with(config);
     let (first, mut second) = (scene.server.introduce(), scene.server.introduce());
     let mut third = scene.server.connect();
+    third.send(&hello(FRAME_SIZE, "pipelining"));
+    third.expect_disconnect(Status::NO_RESOURCES);
     third.expect_end();
+    // A health check is none of those who are too many.
+    let mut check = scene.server.connect();
+    check.send(crate::check::GOLDEN_CHECK);
+    assert_eq!(check.receive_once(), crate::handshake::GOLDEN_AGENT_HELLO);
+    // But there is an end to that too.
+    let surplus: Vec<_> = (0..100).map(|_| scene.server.connect()).collect();
+    eventually("more are closed at once", || {
+        scene.server.stats().connections_refused > 0
+    });
     second.ask(1, "now", 1);
-    drop(first);
+    drop((first, third, check, surplus));
     eventually("there is room", || scene.server.open_sockets() == 1);
     // The socket is closed before it is counted out.
     eventually("one is let in", || {
         let mut next = scene.server.connect();
         let sent = next.try_send(&hello(FRAME_SIZE, "pipelining"));
-        sent.is_ok() && next.next_frame().is_some()
+        sent.is_ok()
+            && next
+                .next_frame()
+                .is_some_and(|frame| frame.frame().frame_type == FrameType::AgentHello)
     });
     second.ask(2, "now", 1);
     assert!(scene.server.stop().connections_refused >= 1);

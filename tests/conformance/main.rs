@@ -8,11 +8,14 @@ mod busy_poll;
 mod check;
 mod connection;
 mod framing;
+mod hand_over;
 mod handshake;
+mod limits;
 mod memory;
 mod notify;
 mod output;
 mod regressions;
+mod reload;
 #[path = "../support/mod.rs"]
 mod support;
 

@@ -355,6 +355,8 @@ pub(crate) fn config(driver: Driver) -> ServerConfig {
         driver,
         // Long, so that no ticket expires on a busy machine; tests of deadlines set their own.
         agent_deadline: PATIENCE,
+        // Tests of the delay set it.
+        refusal_delay: Duration::ZERO,
         ..ServerConfig::default()
     }
 }
@@ -384,6 +386,21 @@ impl Running {
     /// Where it listens.
     pub(crate) fn address(&self) -> &ListenAddress {
         &self.server.addresses()[0]
+    }
+
+    /// Where its listener of this index listens.
+    pub(crate) fn address_of(&self, index: usize) -> &ListenAddress {
+        &self.server.addresses()[index]
+    }
+
+    /// What it counted until now.
+    pub(crate) fn stats(&self) -> Stats {
+        self.server.handle().stats()
+    }
+
+    /// To reload it, and to see its metrics.
+    pub(crate) fn handle(&self) -> ringspoa::ServerHandle {
+        self.server.handle()
     }
 
     /// Its port.
