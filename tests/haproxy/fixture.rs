@@ -140,13 +140,16 @@ impl Process {
         self.child.id()
     }
 
+    fn pid(&self) -> Pid {
+        Pid::from_raw(i32::try_from(self.id()).expect("a process id is positive"))
+    }
+
     fn output(&self) -> String {
         std::fs::read_to_string(&self.output).unwrap_or_default()
     }
 
     pub(crate) fn signal(&self, signal: Signal) {
-        let pid = i32::try_from(self.id()).expect("a process id is positive");
-        kill(Pid::from_raw(pid), signal).expect("a child that was not waited for has its id");
+        kill(self.pid(), signal).expect("a child that was not waited for has its id");
     }
 
     fn exited(&mut self) -> Option<ExitStatus> {
@@ -358,6 +361,13 @@ impl Haproxy {
         std::mem::replace(&mut self.process, new)
     }
 
+    /// What it logged about SPOE: nothing, as long as nothing is wrong.
+    pub(crate) fn complaints(&self) -> Vec<String> {
+        let output = self.process.output();
+        let lines = output.lines().filter(|line| line.contains("SPOE:"));
+        lines.map(str::to_owned).collect()
+    }
+
     /// The frontend's socket.
     pub(crate) fn socket(&self) -> PathBuf {
         self.folder.file("http.sock")
@@ -509,6 +519,22 @@ impl Binary {
             process,
             draining: false,
         }
+    }
+
+    pub(crate) fn pid(&self) -> Pid {
+        self.process.pid()
+    }
+
+    /// What it and those that it handed over to have logged.
+    pub(crate) fn output(&self) -> String {
+        self.process.output()
+    }
+
+    /// Waits until it has ended, and well.
+    #[track_caller]
+    pub(crate) fn await_exit(&mut self) {
+        let (status, _) = self.process.wait(START);
+        assert_eq!(status.code(), Some(0), "{}", self.output());
     }
 
     /// Asks it to answer what is in flight and go; once, as a second signal ends it at once.

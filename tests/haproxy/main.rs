@@ -6,7 +6,8 @@
 //! | `messages` | what HAProxy sends arrives, what the agent sets is seen |
 //! | `remediation` | the binary with its own agent |
 //! | `concurrency` | many streams a connection, several threads, Unix sockets |
-//! | `lifecycle` | health checks; reloads and restarts under load |
+//! | `lifecycle` | health checks; reloads and restarts of HAProxy and of the agent |
+//! | `restart` | hand-overs and reloads of the binary under load |
 //! | `samples` | the configurations of dist/, with and without an agent |
 //! | `fixture`, `http` | processes and configuration; a client |
 #![cfg(all(feature = "server", feature = "cli"))]
@@ -17,6 +18,7 @@ mod http;
 mod lifecycle;
 mod messages;
 mod remediation;
+mod restart;
 mod samples;
 
 macro_rules! scenarios {
@@ -56,6 +58,8 @@ scenarios! {
     lifecycle::reload_under_load_loses_nothing,
     lifecycle::agent_restart_under_load_over_tcp,
     lifecycle::agent_restart_under_load_over_a_unix_socket,
+    restart::hand_overs_and_reloads_over_a_unix_socket,
+    restart::hand_overs_and_reloads_over_tcp,
     samples::the_open_sample_asks_and_fails_open,
     samples::the_closed_sample_asks_and_fails_closed,
     samples::the_closed_sample_refuses_what_got_no_answer,
