@@ -1,8 +1,12 @@
 //! The files of dist/: accepted by the programs they are for.
 
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Child, Command, Output, Stdio};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -53,27 +57,58 @@ fn haproxy_accepts_the_samples_for_its_version() {
     }
 }
 
+/// The lines of dist/ringspoa.toml that are settings, with what is commented out as if it were not.
+fn settings() -> Vec<String> {
+    let sample = fs::read_to_string(root().join("dist/ringspoa.toml")).unwrap();
+    sample
+        .lines()
+        .map(|line| line.strip_prefix("# ").unwrap_or(line))
+        .filter(|line| {
+            line.split_once(" = ")
+                .is_some_and(|(key, _)| !key.contains(' '))
+        })
+        .map(str::to_owned)
+        .collect()
+}
+
+fn key(line: &str) -> &str {
+    line.split_once(" = ").unwrap().0
+}
+
+#[test]
+fn the_sample_configuration_has_a_key_for_each_flag() {
+    let output = Command::new(env!("CARGO_BIN_EXE_ringspoa"))
+        .args(["serve", "--help"])
+        .output()
+        .unwrap();
+    let help = text(&output);
+    let flags = help.lines().filter_map(|line| {
+        let flag = line
+            .trim_start()
+            .trim_start_matches("-h, ")
+            .strip_prefix("--")?;
+        Some(flag.split([' ', '.']).next().unwrap().to_owned())
+    });
+    let mut flags: Vec<_> = flags
+        .filter(|flag| !["config", "check", "help"].contains(&flag.as_str()))
+        .collect();
+    let settings = settings();
+    let mut keys: Vec<_> = settings.iter().map(|line| key(line)).collect();
+    keys.sort_unstable();
+    flags.sort_unstable();
+    assert!(flags.len() > 20, "{help}");
+    assert_eq!(keys, flags);
+}
+
 #[test]
 fn the_binary_reads_the_sample_configuration_with_every_default_spelled_out() {
-    let sample = fs::read_to_string(root().join("dist/ringspoa.toml")).unwrap();
-    let mut keys = 0;
-    let spelled_out: Vec<_> = sample
-        .lines()
-        .map(|line| match line.strip_prefix("# ") {
-            Some(rest)
-                if rest
-                    .split_once(" = ")
-                    .is_some_and(|(key, _)| !key.contains(' ')) =>
-            {
-                keys += 1;
-                rest
-            }
-            _ => line,
-        })
-        .collect();
-    assert_eq!(keys, 15, "every key but `listen` is commented out");
+    // Users and groups differ between systems; a number is one everywhere.
+    let spelled_out = settings().into_iter().map(|line| match key(&line) {
+        name @ ("user" | "group") => format!("{name} = \"0\""),
+        _ => line,
+    });
     let path = std::env::temp_dir().join(format!("ringspoa-{}.toml", std::process::id()));
-    fs::write(&path, spelled_out.join("\n")).unwrap();
+    fs::write(&path, spelled_out.collect::<Vec<_>>().join("\n")).unwrap();
     // The ban list is not there, which is found out after the file was understood.
     let output = Command::new(env!("CARGO_BIN_EXE_ringspoa"))
         .args(["serve", "--config"])
@@ -87,6 +122,86 @@ fn the_binary_reads_the_sample_configuration_with_every_default_spelled_out() {
         "{}",
         text(&output)
     );
+}
+
+/// A process, ended by its pid whatever the test does.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// The keys that the sample marks are the ones that a reload says it leaves alone.
+#[test]
+fn what_the_sample_marks_waits_for_a_restart() {
+    let sample = fs::read_to_string(root().join("dist/ringspoa.toml")).unwrap();
+    // A mark stands in the line, or at the end of the comment right above it.
+    let mut above = false;
+    let mut marked: Vec<_> = sample
+        .lines()
+        .filter_map(|line| {
+            let setting = line.strip_prefix("# ").unwrap_or(line).split_once(" = ");
+            let setting = setting.filter(|(key, _)| !key.contains(' '));
+            let marked = line.contains("# [restart]") || above;
+            above = setting.is_none() && line.ends_with("[restart]");
+            setting.filter(|_| marked).map(|(key, _)| key)
+        })
+        .collect();
+
+    let path = std::env::temp_dir().join(format!("ringspoa-{}-marks.toml", std::process::id()));
+    let before = "listen = \"127.0.0.1:0\"\n";
+    fs::write(&path, before).unwrap();
+    let child = Command::new(env!("CARGO_BIN_EXE_ringspoa"))
+        .args(["serve", "--config"])
+        .arg(&path)
+        .env_remove("RUST_LOG")
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut running = Running(child);
+    let mut log = BufReader::new(running.0.stderr.take().unwrap()).lines();
+    let started = log.next().unwrap().unwrap();
+    assert!(started.contains("listening on"), "{started}");
+
+    // Every setting with another value than its default.
+    let changed = settings().into_iter().map(|line| {
+        let key = key(&line);
+        let value = match key {
+            "listen" | "admin-listen" => "\"127.0.0.1:1\"",
+            "cores" | "user" | "group" => "\"0\"",
+            "driver" => "\"epoll\"",
+            "ban-list" => "\"/dev/null\"",
+            "never-empty-acks" => "true",
+            "fallback" => "[{ scope = \"txn\", name = \"a\", value = 1 }]",
+            "log-format" => "\"json\"",
+            "log-level" => "\"debug\"",
+            _ => "777",
+        };
+        format!("{key} = {value}\n")
+    });
+    fs::write(&path, changed.collect::<String>()).unwrap();
+    let pid = i32::try_from(running.0.id()).unwrap();
+    kill(Pid::from_raw(pid), Signal::SIGHUP).unwrap();
+    let reloaded = log
+        .by_ref()
+        .map(Result::unwrap)
+        .find(|line| line.contains("reload"));
+    fs::remove_file(&path).unwrap();
+    let reloaded = reloaded.expect("a line about the reload");
+    let (what, names) = reloaded
+        .split_once("; these settings are used after a restart or SIGUSR2: ")
+        .expect(&reloaded);
+    assert!(
+        what.contains("0 ranges banned, from /dev/null"),
+        "{reloaded}"
+    );
+    let mut names: Vec<_> = names.split(", ").collect();
+    names.sort_unstable();
+    marked.sort_unstable();
+    assert_eq!(marked, names, "marked, and said by a reload");
 }
 
 /// Every Rust file below `folder`.
