@@ -13,7 +13,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crate::metrics::Exposition;
-use crate::server::{ListenAddress, open_one};
+use crate::server::{InheritedSocket, ListenAddress, open_one};
 
 /// The longest request: a scraper's has some hundred bytes.
 const MAX_REQUEST_LEN: usize = 8 * 1024;
@@ -66,6 +66,7 @@ pub struct Admin {
     /// Once more, for another process.
     socket: OwnedFd,
     owned_file: Option<PathBuf>,
+    is_lent: bool,
     ended: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
@@ -84,10 +85,11 @@ impl Admin {
     /// It cannot be listened on.
     pub fn start(
         address: &ListenAddress,
-        inherited: Option<crate::server::InheritedSocket>,
+        inherited: Option<InheritedSocket>,
         shows: Arc<dyn Shows>,
     ) -> Result<Self, AdminError> {
         let failed = |error| AdminError(address.clone(), error);
+        let is_lent = inherited.as_ref().is_some_and(|socket| socket.is_lent);
         let (socket, address, owned_file) = open_one(address, inherited).map_err(failed)?;
         let failed = |error| AdminError(address.clone(), error);
         let kept = socket.try_clone().map_err(failed)?;
@@ -118,6 +120,7 @@ impl Admin {
             address,
             socket: kept,
             owned_file,
+            is_lent,
             ended,
             thread: Some(thread),
         })
@@ -129,13 +132,18 @@ impl Admin {
         &self.address
     }
 
-    /// Its socket once more, for another process.
+    /// Its socket once more, for another process, under this name.
     ///
     /// # Errors
     ///
     /// Those of the system.
-    pub fn socket(&self) -> io::Result<(OwnedFd, Option<PathBuf>)> {
-        Ok((self.socket.try_clone()?, self.owned_file.clone()))
+    pub fn socket(&self, name: &str) -> io::Result<InheritedSocket> {
+        Ok(InheritedSocket {
+            name: name.to_owned(),
+            owned_file: self.owned_file.clone(),
+            is_lent: self.is_lent,
+            socket: self.socket.try_clone()?,
+        })
     }
 
     /// Ends it, and leaves its socket file to the process that goes on.

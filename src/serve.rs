@@ -34,6 +34,9 @@ const HAND_OVER: &str = "RINGSPOA_HAND_OVER";
 /// Its value where the service manager said where to listen, and not the settings.
 const ACTIVATED: &str = "activated";
 
+/// The name of the admin listener's socket.
+const ADMIN: &str = "admin";
+
 /// How long a new process may take until it serves: a long list takes a second or two.
 const START_PATIENCE: Duration = Duration::from_secs(60);
 
@@ -193,11 +196,12 @@ pub(crate) fn run(
     } = prepared;
     let admin_socket = inherited
         .iter()
-        .position(|socket| socket.name == "admin")
+        .position(|socket| socket.name == ADMIN)
         .map(|index| inherited.remove(index));
     // That of the process before, unless it is to be elsewhere now.
     let admin_socket = admin_socket.filter(|socket| match (&channel, &admin_listen) {
-        (Some(_), Some(wanted)) => socket
+        // What the service manager listens on wins over the settings, here too.
+        (Some(_), Some(wanted)) if !socket.is_lent => socket
             .address()
             .is_ok_and(|at| at.to_string() == wanted.to_string()),
         _ => true,
@@ -556,7 +560,8 @@ impl Serving {
         let handle = self.handle.clone();
         let successor = Arc::clone(&self.successor);
         *lock(&successor) = Progress::None;
-        let admin = self.admin.as_ref().map(Admin::socket).transpose();
+        let admin = self.admin.as_ref();
+        let admin = admin.map(|admin| admin.socket(ADMIN)).transpose();
         std::thread::spawn(move || {
             let result = admin
                 .map_err(|error| error.to_string())
@@ -586,7 +591,7 @@ fn hand_over_to(
     mut command: Command,
     handle: &ServerHandle,
     successor: &Successor,
-    admin: Option<(OwnedFd, Option<PathBuf>)>,
+    admin: Option<InheritedSocket>,
 ) -> Result<(Pid, usize), String> {
     let (here, there) = UnixStream::pair().map_err(|error| error.to_string())?;
     command.stdin(Stdio::from(OwnedFd::from(there)));
@@ -604,12 +609,6 @@ fn hand_over_to(
     };
     // Its end of the channel is held by the command too.
     drop(command);
-    let admin = admin.map(|(socket, owned_file)| InheritedSocket {
-        name: "admin".to_owned(),
-        owned_file,
-        is_lent: false,
-        socket,
-    });
     let ready = here
         .set_read_timeout(Some(START_PATIENCE))
         .and_then(|()| handle.send_listeners(&here, admin.into_iter().collect()))
@@ -674,7 +673,7 @@ fn sockets_of_service_manager() -> Result<Vec<InheritedSocket>, Box<dyn Error>> 
     let descriptors = sd_notify::listen_fds()?;
     let sockets = descriptors.map(|raw| InheritedSocket {
         name: match names.pop_front().as_deref() {
-            Some("admin") => "admin".to_owned(),
+            Some(ADMIN) => ADMIN.to_owned(),
             _ => String::new(),
         },
         owned_file: None,

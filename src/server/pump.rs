@@ -145,13 +145,14 @@ pub(super) async fn pump<A: Agent + 'static>(
             admitted = true;
         }
         let mut began = precise_now();
+        // Before it gives way: a sweep may come meanwhile.
+        peer.active_at.set(began);
         if waited {
             share = Share::new(worker.is_io_uring);
         } else {
             share.give_way(worker).await;
             began = precise_now();
         }
-        peer.active_at.set(began);
         if let Some(busy_poll) = &worker.busy_poll {
             busy_poll.note();
         }
@@ -205,11 +206,11 @@ pub(super) async fn pump<A: Agent + 'static>(
             } else if turn.exhausted {
                 break;
             }
+            // One that works off what it sent is not idle, and may have sent more by now.
+            peer.active_at.set(now());
             share.give_way(worker).await;
             // What was waited for is not the agent's time.
             began = precise_now();
-            // One that works off what it sent is not idle, and may have sent more by now.
-            peer.active_at.set(began);
         }
     }
     let state = peer.connection.borrow().state();
