@@ -1305,7 +1305,9 @@ impl World {
         let idle_timeout = self.config.idle_timeout.unwrap_or(Duration::MAX);
         let allowed = self.config.limits.hello_timeout.min(idle_timeout);
         if expects_goodbye {
-            let waited = simulator.now() - conversation.connected_at.get();
+            let stalled = simulator.stalled_in_all();
+            let stalled = stalled.saturating_sub(conversation.stalled_at_connect.get());
+            let waited = simulator.now() - conversation.connected_at.get() + stalled;
             if conversation.goodbye.get().is_none() && waited + simulator.tick() * 2 < allowed {
                 self.fail(conversation, "a wrong HELLO got no AGENT-DISCONNECT");
             }
