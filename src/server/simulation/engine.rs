@@ -1309,7 +1309,10 @@ impl World {
             let stalled = stalled.saturating_sub(conversation.stalled_at_connect.get());
             let waited = simulator.now() - conversation.connected_at.get() + stalled;
             if conversation.goodbye.get().is_none() && waited + simulator.tick() * 2 < allowed {
-                self.fail(conversation, "a wrong HELLO got no AGENT-DISCONNECT");
+                self.fail(
+                    conversation,
+                    &format!("a wrong HELLO got no AGENT-DISCONNECT, {waited:?} of {allowed:?}"),
+                );
             }
             return;
         }
