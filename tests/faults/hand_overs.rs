@@ -248,7 +248,7 @@ fn a_second_sigterm_under_load() {
         .start();
     let traffic = Traffic::start(&server);
     server.signal(Signal::SIGTERM);
-    server.await_line("draining, for 120s at most", 1);
+    server.await_line("draining: health checks fail for 60s, then 60s at most", 1);
     // The notice: all goes on.
     traffic.goes_on();
     assert!(
