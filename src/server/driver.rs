@@ -155,16 +155,17 @@ struct SyncCancel {
     pad2: [u64; 3],
 }
 
-/// Cancels what waits for `fd` on this core's ring. monoio cancels only what was submitted to be
+/// Cancels the operation that waits for `fd` on this core's ring. monoio cancels only what was submitted to be
 /// cancelled, at the price of a hash table's insert and remove for each read.
-pub(super) fn cancel_all(ring: RawFd, fd: RawFd) {
+pub(super) fn cancel(ring: RawFd, fd: RawFd) {
     const REGISTER_SYNC_CANCEL: u32 = 24;
-    const CANCEL_ALL: u32 = 1;
     const CANCEL_FD: u32 = 2;
     let request = SyncCancel {
         addr: 0,
         fd,
-        flags: CANCEL_ALL | CANCEL_FD,
+        // Not all that there is: the kernel then tries again and again for what is just being
+        // completed, which on a ring of this kind needs this very thread, and never returns.
+        flags: CANCEL_FD,
         // Do not wait for what is just being carried out: it completes by itself.
         timeout: [0, 0],
         opcode: 0,

@@ -136,7 +136,7 @@ impl Handle {
     /// called on the socket's core, and not while something is written.
     pub(super) fn interrupt_read(self) {
         if let Some(ring) = super::driver::ring() {
-            super::driver::cancel_all(ring, self.0);
+            super::driver::cancel(ring, self.0);
         }
     }
 }
