@@ -143,6 +143,11 @@ impl Character {
             let at = random.below(usize::try_from(count).expect("small") + 1) as u64;
             (at, random.pick(&plan.mishaps))
         });
+        let sizes: &[u32] = if opening == Opening::Eager {
+            &[256, 65_532, 65_532]
+        } else {
+            &[256, 1000, 16_380, 16_380, 65_532]
+        };
         // Some come at the very moment of the drain.
         let start = if random.chance(plan.come_late) {
             plan.commands[0].0
@@ -154,7 +159,7 @@ impl Character {
             listener: random.below(cores),
             opening,
             hesitates: random.duration(plan.hesitates),
-            max_frame_size: random.pick(&[256, 1000, 16_380, 16_380, 65_532]),
+            max_frame_size: random.pick(sizes),
             window: random.pick(&[1, 2, 8, 40, 300]),
             count,
             thinks: random.pick(&plan.thinks),

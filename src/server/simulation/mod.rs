@@ -96,7 +96,28 @@ struct Plan {
     /// When, after the start. The last one is a drain.
     commands: Vec<(Duration, Command)>,
     has_fallback: bool,
-    piles_up: bool,
+    theme: Theme,
+}
+
+/// What a run is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Theme {
+    None,
+    /// Long late answers, for engines that do not take them.
+    LateAnswersPileUp,
+    /// Many NOTIFYs at once.
+    Bursts,
+}
+
+impl Theme {
+    const ALL: [Self; 6] = [
+        Self::None,
+        Self::None,
+        Self::None,
+        Self::None,
+        Self::LateAnswersPileUp,
+        Self::Bursts,
+    ];
 }
 
 impl Plan {
@@ -131,19 +152,13 @@ impl Plan {
             accept_errors,
             shared_listener: random.chance(2),
         };
-        let mut mishaps = subset(&Mishap::ALL, random);
+        let mishaps = subset(&Mishap::ALL, random);
         let mut deeds = subset(&Deed::ALL, random);
         // Most agents mostly answer.
         let answers = random.below(10);
         deeds.extend(std::iter::repeat_n(Deed::Answer, answers));
         if deeds.is_empty() {
             deeds.push(Deed::Defer);
-        }
-        // In some runs late answers pile up: long ones, for engines that pause.
-        let piles_up = random.chance(8);
-        if piles_up {
-            deeds = vec![Deed::DeferAtLength, Deed::DeferAtLength, Deed::Answer];
-            mishaps = vec![Mishap::Pause, Mishap::Pause, Mishap::Deaf];
         }
         let rush = millis(random.pick(&[0, 300, 2000]));
         let latest = random.pick(&[500, 3000, 8000]);
@@ -161,7 +176,7 @@ impl Plan {
             let again = drain_at + millis(random.below(1500) as u64);
             commands.push((again, Command::Drain));
         }
-        Self {
+        let mut plan = Self {
             cores: random.pick(&[1, 1, 2, 3]),
             is_io_uring: random.chance(2),
             weather,
@@ -183,8 +198,36 @@ impl Plan {
             pause: millis(random.pick(&[100, 3000])),
             commands,
             has_fallback: random.chance(2),
-            piles_up,
+            theme: random.pick(&Theme::ALL),
+        };
+        plan.follow_theme(random);
+        plan
+    }
+
+    /// Some troubles are too rare to come up by chance.
+    fn follow_theme(&mut self, random: &mut Random) {
+        let millis = Duration::from_millis;
+        match self.theme {
+            Theme::None => return,
+            Theme::LateAnswersPileUp => {
+                self.deeds = vec![Deed::DeferAtLength, Deed::DeferAtLength, Deed::Answer];
+                self.mishaps = vec![Mishap::Pause, Mishap::Pause, Mishap::Deaf];
+                self.lateness = millis(random.pick(&[5, 60]));
+                self.weather.capacity = random.pick(&[2000, 20_000]);
+            }
+            Theme::Bursts => {
+                self.deeds = vec![Deed::Answer; 10];
+                self.deeds.extend([Deed::Stall, Deed::Defer]);
+                self.stall = millis(5);
+                self.mishaps = Vec::new();
+                self.thinks = [Duration::ZERO; 3];
+            }
         }
+        self.mishap_chance = random.pick(&[1, 2]);
+        self.most_notifies = 100;
+        self.conversations = random.pick(&[1, 3, 8]);
+        self.flood = 0;
+        self.commands = vec![(millis(3000 + random.below(3000) as u64), Command::Drain)];
     }
 
     fn config(&self, random: &mut Random) -> ServerConfig {
@@ -194,10 +237,9 @@ impl Plan {
         } else {
             Fallback::empty()
         };
-        let sizes: &[u32] = if self.piles_up {
-            &[16_380, 65_532]
-        } else {
-            &[256, 300, 1000, 16_380, 65_532]
+        let sizes: &[u32] = match self.theme {
+            Theme::LateAnswersPileUp => &[16_380, 65_532],
+            _ => &[256, 300, 1000, 16_380, 65_532, 65_532],
         };
         ServerConfig {
             limits: Limits {
@@ -726,7 +768,7 @@ mod tests {
                 most_notifies: 100,
                 lateness: Duration::from_millis(1),
                 pause: Duration::from_secs(3),
-                piles_up: true,
+                theme: Theme::LateAnswersPileUp,
                 ..Plan::draw(&mut random)
             };
             let mut config = plan.config(&mut random);
@@ -750,6 +792,39 @@ mod tests {
             };
             let mut config = plan.config(&mut random);
             config.max_connections = 4096;
+            let failure = run(plan, config, random).failure;
+            assert_eq!(failure, None, "seed {seed}");
+        }
+    }
+
+    /// A connection that had long worked off what it had received at once was idle by the time when
+    /// that had come, and was told goodbye before it was read again.
+    #[test]
+    fn a_connection_that_works_off_what_it_received_is_not_idle() {
+        for seed in 0..40 {
+            let mut random = Random::new(seed);
+            let mut plan = Plan {
+                is_io_uring: true,
+                conversations: 20,
+                flood: 0,
+                rush: Duration::from_millis(300),
+                come_late: 0,
+                hesitates: Duration::ZERO,
+                thinks: [Duration::from_millis(16); 3],
+                most_notifies: 100,
+                mishaps: Vec::new(),
+                deeds: vec![Deed::Defer, Deed::Answer],
+                lateness: Duration::from_millis(60),
+                commands: vec![(Duration::from_secs(4), Command::Drain)],
+                ..Plan::draw(&mut random)
+            };
+            // Sweeps are to come between the last answer and the next read.
+            plan.weather.completion = Duration::from_millis(2);
+            (plan.weather.short_reads, plan.weather.short_writes) = (0, 0);
+            let mut config = plan.config(&mut random);
+            config.limits.max_in_flight = 1;
+            config.max_connections = 4096;
+            config.idle_timeout = Some(Duration::from_millis(100));
             let failure = run(plan, config, random).failure;
             assert_eq!(failure, None, "seed {seed}");
         }
