@@ -1423,12 +1423,18 @@ impl World {
             }
             return;
         }
+        let largest = conversation.max_frame_size.get() as usize;
+        let haul = self.plan.haul(largest, conversation.character.reads);
         for asked in conversation.asked.borrow().values() {
             let Some((sent_at, stalled)) = asked.sent else {
                 continue;
             };
+            let place = u32::try_from(asked.place).expect("few");
             let is_owed = !asked.is_answered && !asked.is_aborted && !asked.is_too_long;
-            if is_owed && now > sent_at + pause + self.patience(stalled) + rounds(asked.place) {
+            if is_owed
+                && now
+                    > sent_at + pause + self.patience(stalled) + rounds(asked.place) + haul * place
+            {
                 let sequence = asked.order.sequence;
                 let handled = self.handled(conversation.number, sequence);
                 let why = format!("NOTIFY {sequence} has waited too long: {asked:?}, {handled:?}");

@@ -249,7 +249,7 @@ impl Plan {
                 max_in_flight: random.pick(&[1, 2, 10, 1024]),
                 hello_timeout: millis(random.pick(&[150, 1000, 5000])),
             },
-            agent_deadline: millis(random.pick(&[20, 60, 500])),
+            agent_deadline: millis(random.pick(&[20, 60, 500, 2000])),
             fallback,
             never_empty_acks: random.chance(2),
             max_connections: random.pick(&[1, 5, 30, 4096]),
@@ -262,6 +262,21 @@ impl Plan {
             max_connections_per_listener: random.pick(&[2, usize::MAX, usize::MAX]),
             ..ServerConfig::default()
         }
+    }
+
+    /// How long one answer may take to be written and read, of which the longest has as many bytes,
+    /// and of which as many are read at once.
+    fn haul(&self, largest: usize, reads: usize) -> Duration {
+        let is_long = self.deeds.iter().any(|deed| deed.is_long());
+        let len = if is_long { largest } else { 100 };
+        let weather = &self.weather;
+        let in_part = if weather.short_writes > 0 || reads < weather.capacity {
+            len / 50
+        } else {
+            1
+        };
+        let writes = u32::try_from(in_part + len / weather.capacity + 1).expect("few");
+        (weather.completion + weather.delay) * writes
     }
 
     /// How long bytes may be on their way and in queues, for all that one engine has under way.
