@@ -198,7 +198,7 @@ impl Peer {
                     Ok(written) if written > 0 => start += written,
                     _ => break 'ends,
                 }
-                if start < end {
+                if start < ends[1] {
                     began = now();
                 }
             }

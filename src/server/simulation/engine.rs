@@ -1214,6 +1214,14 @@ impl World {
                 && since_drain > LINGER / 2
     }
 
+    /// Whether all that it asks at once takes long to answer, for reasons that are not the server's.
+    pub(super) fn takes_long(&self, conversation: &Conversation) -> bool {
+        let largest = conversation.max_frame_size.get() as usize;
+        let haul = self.plan.haul(largest, conversation.character.reads);
+        let all = haul * u32::try_from(conversation.character.window).expect("few");
+        conversation.takes_its_time() || all > LINGER / 4
+    }
+
     /// The end of a stream from the server.
     fn check_end(&self, conversation: &Conversation, link: usize, is_reset: bool) {
         let simulator = &self.simulator;
@@ -1225,7 +1233,7 @@ impl World {
         let parting = conversation.parting.get().map(|(parting, _)| parting);
         let half_closed = parting == Some(Parting::HalfClose);
         // One that takes its time may not be done when the drain must be over.
-        let takes_long = conversation.takes_its_time()
+        let takes_long = self.takes_long(conversation)
             && self
                 .drain_deadline()
                 .is_some_and(|at| simulator.now() >= at);

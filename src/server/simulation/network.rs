@@ -768,7 +768,12 @@ impl Simulator {
                 if link.peer.is_reset || link.peer.is_closed || link.peer.writes_no_more {
                     return Poll::Ready(Err(Errno::EPIPE.into()));
                 }
-                if link.server.is_closed {
+                if link.server.reads_no_more && link.server.writes_no_more {
+                    // What came before can still be read; more is answered with a reset.
+                    link.server.is_reset = true;
+                    link.server.wake();
+                }
+                if link.server.is_closed || link.server.is_reset {
                     link.peer.is_reset = true;
                     link.peer.wake();
                     return Poll::Ready(Ok(()));

@@ -24,6 +24,9 @@ const TAIL_LEN: usize = 160;
 /// moments of ten thousand seeds took less than a tenth of it.
 const MAX_POLLS_AT_ONCE: u64 = 300_000;
 
+/// The same for reads, writes and accepts of one task that never had to wait.
+const MAX_BEGUN_AT_ONCE: u64 = 100_000;
+
 thread_local! {
     static CURRENT: RefCell<Option<Rc<Simulator>>> = const { RefCell::new(None) };
     static PANICS: Cell<u64> = const { Cell::new(0) };
@@ -148,6 +151,8 @@ pub(in crate::server) struct Simulator {
     failure: RefCell<Option<String>>,
     polls_at_once: Cell<u64>,
     polls: Cell<u64>,
+    /// Operations since the task that runs was polled.
+    begun: Cell<u64>,
     is_ending: Cell<bool>,
 }
 
@@ -183,6 +188,7 @@ impl Simulator {
             failure: RefCell::default(),
             polls_at_once: Cell::default(),
             polls: Cell::default(),
+            begun: Cell::default(),
             is_ending: Cell::new(false),
         });
         CURRENT.set(Some(Rc::clone(&simulator)));
@@ -317,6 +323,13 @@ impl Simulator {
     /// Notes an operation of the core that runs now; what it returns sees it to its end.
     pub(super) fn begin(self: &Rc<Self>, what: &'static str) -> Operation {
         let core = self.core();
+        self.begun.set(self.begun.get() + 1);
+        if self.begun.get() > MAX_BEGUN_AT_ONCE {
+            self.fail(format!(
+                "going in circles: one task began {what} again and again"
+            ));
+            panic!("nothing else would stop it");
+        }
         self.cores.borrow_mut()[core].operations += 1;
         Operation {
             simulator: Rc::clone(self),
@@ -458,6 +471,7 @@ impl Simulator {
             return;
         };
         self.polls.set(self.polls.get() + 1);
+        self.begun.set(0);
         self.polls_at_once.set(self.polls_at_once.get() + 1);
         if self.polls_at_once.get() > MAX_POLLS_AT_ONCE {
             self.fail("going in circles: the clock does not move any more");
