@@ -90,19 +90,19 @@ struct Shown {
 
 /// When each core last showed a sign of life.
 struct Cores {
-    beats: Vec<(u64, Instant)>,
+    beats: Vec<(Option<u64>, Instant)>,
 }
 
 impl Cores {
     /// The cores that are stuck.
-    fn look(&mut self, beats: &[u64]) -> Vec<usize> {
+    fn look(&mut self, beats: &[Option<u64>]) -> Vec<usize> {
         let now = Instant::now();
-        self.beats.resize(beats.len(), (u64::MAX, now));
+        self.beats.resize(beats.len(), (None, now));
         let mut stuck = Vec::new();
         for (index, (known, beat)) in self.beats.iter_mut().zip(beats).enumerate() {
             if known.0 != *beat {
                 *known = (*beat, now);
-            } else if now.duration_since(known.1) > STUCK_AFTER {
+            } else if beat.is_some() && now.duration_since(known.1) > STUCK_AFTER {
                 stuck.push(index);
             }
         }

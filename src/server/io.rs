@@ -66,6 +66,15 @@ impl CoreListener {
         Ok(Socket(SockRef::from(&listener).accept()?.0.into()))
     }
 
+    /// Ends an accept that waits on a ring though it was cancelled: where the cancelling found it just
+    /// woken, and it then found that another process had been quicker, it waits on. To be called on
+    /// the listener's core, until the accept has ended.
+    pub(super) fn interrupt_accept(&self) {
+        if let Some(ring) = super::driver::ring() {
+            super::driver::cancel(ring, self.raw_fd());
+        }
+    }
+
     fn raw_fd(&self) -> RawFd {
         match self {
             Self::Tcp(listener) => listener.as_raw_fd(),

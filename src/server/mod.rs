@@ -261,11 +261,14 @@ impl ServerHandle {
         total
     }
 
-    /// A number for each core that grows every 100 ms for as long as that core is alive.
+    /// A number for each core that grows every 100 ms for as long as that core is alive; `None` of a
+    /// core that has drained.
     #[must_use]
-    pub fn heartbeats(&self) -> Vec<u64> {
+    pub fn heartbeats(&self) -> Vec<Option<u64>> {
         let counters = self.0.counters.iter();
-        counters.map(|counters| counters.beats.get()).collect()
+        counters
+            .map(|counters| (counters.ended.get() == 0).then(|| counters.beats.get()))
+            .collect()
     }
 
     /// Writes the server's metrics in the text format of Prometheus.

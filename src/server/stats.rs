@@ -66,6 +66,8 @@ macro_rules! stats {
             pub(super) in_flight: Counter,
             /// Goes up every 100 ms for as long as the core is alive.
             pub(super) beats: Counter,
+            /// 1 once the core has drained.
+            pub(super) ended: Counter,
             pub(super) messages: [MessageStats; MESSAGES],
         }
 

@@ -150,6 +150,9 @@ impl<A: Agent + 'static> Worker<A> {
     /// Ends every connection that is quiet, and all of them at the deadline.
     fn look_at_drain(self: &Rc<Self>) {
         let (now, deadline) = (now(), self.drain_by.get().unwrap_or_default());
+        for listener in self.accepting.borrow().iter() {
+            listener.interrupt_accept();
+        }
         for peer in self.all_peers() {
             if now >= deadline.saturating_add(LINGER) {
                 peer.shutdown(Shutdown::Both);

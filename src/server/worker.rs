@@ -113,6 +113,8 @@ pub(super) struct Worker<A> {
     /// Connections until the next one whose frames are logged.
     until_traced: Cell<u32>,
     pub(super) peers: RefCell<Slab<Rc<Peer>>>,
+    /// The listeners that are accepted from.
+    pub(super) accepting: RefCell<Vec<Rc<CoreListener>>>,
     pub(super) placement: Arc<Placement>,
     pub(super) inboxes: Arc<[UnboundedSender<Inbound>]>,
     /// The next NOTIFY's serial; unique on this core, so a late answer never finds the wrong
@@ -199,6 +201,7 @@ impl<A: Agent + 'static> Worker<A> {
             admission: Cell::default(),
             until_traced: Cell::new(0),
             peers: RefCell::default(),
+            accepting: RefCell::default(),
             placement,
             inboxes,
             serial: Cell::new(0),
@@ -226,9 +229,13 @@ impl<A: Agent + 'static> Worker<A> {
             let handle = accepting.handle();
             let task = Rc::clone(&self).accept(*index, Rc::clone(listener), handle);
             self.placement.begin_accepting();
-            let worker = Rc::clone(&self);
+            self.accepting.borrow_mut().push(Rc::clone(listener));
+            let (worker, listener) = (Rc::clone(&self), Rc::clone(listener));
             self.spawn_counted(async move {
                 task.await;
+                let mut accepting = worker.accepting.borrow_mut();
+                accepting.retain(|other| !Rc::ptr_eq(other, &listener));
+                drop(accepting);
                 if worker.placement.end_accepting() {
                     worker.tell_all_empty();
                 }
@@ -300,6 +307,7 @@ impl<A: Agent + 'static> Worker<A> {
                 self.placement.leave(place);
             }
         }
+        self.counters.ended.add(1);
         self.counters.snapshot()
     }
 

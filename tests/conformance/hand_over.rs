@@ -260,3 +260,47 @@ fn what_never_gets_quiet_is_told_goodbye() {
     assert_eq!((stats.deadlines_passed, stats.busy_at_drain_end), (1, 1));
     end(server, Vec::new());
 }
+
+/// A connect wakes the accept of either server, which then may find that the other one was quicker,
+/// just when it is cancelled: it waited on, and the hand-over with it.
+#[test]
+fn hand_overs_end_while_everybody_connects() {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    const TIMES: usize = 60;
+    let name = format!("ringspoa-everybody-{}.sock", std::process::id());
+    let path = std::env::temp_dir().join(name);
+    let settings = ServerConfig {
+        listen: vec![format!("unix:{}", path.display()).parse().unwrap()],
+        cores: ringspoa::Cores::Auto,
+        ..config(Driver::Auto)
+    };
+    let is_over = Arc::new(AtomicBool::new(false));
+    let clients: Vec<_> = (0..2)
+        .map(|_| {
+            let (path, is_over) = (path.clone(), Arc::clone(&is_over));
+            std::thread::spawn(move || {
+                while !is_over.load(Ordering::Relaxed) {
+                    let _ = UnixStream::connect(&path);
+                }
+            })
+        })
+        .collect();
+    let mut server = Server::start(settings.clone(), |_| Ok(Second(0))).unwrap();
+    for _ in 0..TIMES {
+        let under = Under::way(&server.handle(), settings.clone());
+        let (sent, count) = std::sync::mpsc::channel();
+        std::thread::spawn(move || sent.send(under.first.join().unwrap()));
+        let count = count.recv_timeout(crate::support::PATIENCE);
+        let count = count.expect("the hand-over ends").unwrap();
+        assert_eq!(under.second.join().unwrap().unwrap(), count);
+        server.join().unwrap();
+        server = under.server;
+    }
+    is_over.store(true, Ordering::Relaxed);
+    for client in clients {
+        client.join().unwrap();
+    }
+    end(server, Vec::new());
+}

@@ -46,6 +46,13 @@ impl CoreListener {
         }
     }
 
+    /// Cancelling ends a simulated accept at once.
+    pub(in crate::server) fn interrupt_accept(&self) {
+        if let Self::Monoio(listener) = self {
+            listener.interrupt_accept();
+        }
+    }
+
     pub(in crate::server) async fn accept(&self, cancel: CancelHandle) -> io::Result<Socket> {
         match (self, cancel) {
             (Self::Monoio(listener), CancelHandle::Monoio(cancel)) => {
