@@ -6,6 +6,7 @@ use std::time::Duration;
 use nix::errno::Errno;
 
 use super::io::{CancelHandle, CoreListener, Socket, sleep};
+use super::listen::BACKLOG;
 use super::worker::{Inbound, REST, Worker};
 use crate::agent::Agent;
 
@@ -58,7 +59,11 @@ impl<A: Agent + 'static> Worker<A> {
 
     /// Takes what waits to be accepted before a listener is closed, which would reset it.
     pub(super) fn empty_queue(self: &Rc<Self>, index: usize, listener: &CoreListener) {
-        while let Ok(socket) = listener.try_accept() {
+        // What comes meanwhile is not waited for: it may come all the time.
+        for _ in 0..BACKLOG {
+            let Ok(socket) = listener.try_accept() else {
+                return;
+            };
             self.place(socket, index);
         }
     }

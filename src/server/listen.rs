@@ -16,7 +16,7 @@ use super::hand_over::InheritedSocket;
 
 /// Connections the kernel holds until they are accepted; it cuts this to `net.core.somaxconn`.
 /// HAProxy opens hundreds at once after a reload.
-const BACKLOG: i32 = 4096;
+pub(super) const BACKLOG: i32 = 4096;
 
 /// Who may use a Unix socket if nothing else is said: its owner and its group, not everybody.
 const DEFAULT_MODE: u32 = 0o660;
