@@ -9,7 +9,6 @@ use std::cell::Cell;
 use std::fmt;
 use std::io;
 use std::os::fd::RawFd;
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use monoio::time::TimeDriver;
@@ -101,22 +100,17 @@ fn build_io_uring() -> io::Result<CoreRuntime> {
     ring.setup_single_issuer().setup_coop_taskrun();
     patiently(|| try_ring(&ring))?;
     let runtime = patiently(|| {
-        // Its descriptor is not to be had from monoio: it is the one that is new.
-        let _one_at_a_time = BUILDING.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = rings();
-        let runtime = RuntimeBuilder::<IoUringDriver>::new()
+        RuntimeBuilder::<IoUringDriver>::new()
             .uring_builder(ring.clone())
             .with_entries(ENTRIES)
             .enable_timer()
-            .build()?;
-        RING.set(rings().into_iter().find(|fd| !before.contains(fd)));
-        Ok(runtime)
+            .build()
     })?;
+    // Its descriptor is not to be had from monoio.
+    RING.set(rings().into_iter().find(|&ring| is_own(ring)));
+    debug_assert!(RING.get().is_some(), "the ring just built is there");
     Ok(CoreRuntime::IoUring(runtime))
 }
-
-/// Held while a ring is built, so that only one is new.
-static BUILDING: Mutex<()> = Mutex::new(());
 
 thread_local! {
     /// The ring of this core.
@@ -155,40 +149,64 @@ struct SyncCancel {
     pad2: [u64; 3],
 }
 
-/// Cancels the operation that waits for `fd` on this core's ring. monoio cancels only what was submitted to be
-/// cancelled, at the price of a hash table's insert and remove for each read.
-pub(super) fn cancel(ring: RawFd, fd: RawFd) {
-    const REGISTER_SYNC_CANCEL: u32 = 24;
-    const CANCEL_FD: u32 = 2;
-    let request = SyncCancel {
-        addr: 0,
-        fd,
-        // Not all that there is: the kernel then tries again and again for what is just being
-        // completed, which on a ring of this kind needs this very thread, and never returns.
-        flags: CANCEL_FD,
-        // Do not wait for what is just being carried out: it completes by itself.
-        timeout: [0, 0],
-        opcode: 0,
-        pad: [0; 7],
-        pad2: [0; 3],
-    };
-    // SAFETY: the kernel reads one structure of this size (its layout is fixed by the kernel's
-    // interface) and keeps nothing of it.
-    let result = unsafe {
-        nix::libc::syscall(
-            nix::libc::SYS_io_uring_register,
-            ring,
-            REGISTER_SYNC_CANCEL,
-            std::ptr::from_ref(&request),
-            1_u32,
-        )
-    };
-    // Nothing to cancel is fine.
-    if result < 0 {
-        let error = io::Error::last_os_error();
-        if error.raw_os_error() != Some(nix::libc::ENOENT) {
-            tracing::debug!("cancelling a read: {error}");
+impl SyncCancel {
+    /// Cancels one operation by its `fd`, or, of which there is none, by what monoio never calls one.
+    const fn new(fd: Option<RawFd>) -> Self {
+        const CANCEL_FD: u32 = 2;
+        let (fd, flags) = match fd {
+            // Not all that there is: the kernel then tries again and again for what is just being
+            // completed, which on a ring of this kind needs this very thread, and never returns.
+            Some(fd) => (fd, CANCEL_FD),
+            None => (-1, 0),
+        };
+        Self {
+            addr: u64::MAX - 0x7269_6e67,
+            fd,
+            flags,
+            // Do not wait for what is just being carried out: it completes by itself.
+            timeout: [0, 0],
+            opcode: 0,
+            pad: [0; 7],
+            pad2: [0; 3],
         }
+    }
+
+    fn on(&self, ring: RawFd) -> io::Result<()> {
+        const REGISTER_SYNC_CANCEL: u32 = 24;
+        // SAFETY: the kernel reads one structure of this size (its layout is fixed by the kernel's
+        // interface) and keeps nothing of it.
+        let result = unsafe {
+            nix::libc::syscall(
+                nix::libc::SYS_io_uring_register,
+                ring,
+                REGISTER_SYNC_CANCEL,
+                std::ptr::from_ref(self),
+                1_u32,
+            )
+        };
+        if result < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        Ok(())
+    }
+}
+
+/// Whether this thread may use the ring: to all others the kernel says EEXIST of a SINGLE_ISSUER one,
+/// to this one that there is nothing to cancel.
+fn is_own(ring: RawFd) -> bool {
+    let error = SyncCancel::new(None).on(ring).err();
+    error.and_then(|error| error.raw_os_error()) == Some(nix::libc::ENOENT)
+}
+
+/// Cancels the operation that waits for `fd` on this core's ring. monoio cancels only what was
+/// submitted to be cancelled, at the price of a hash table's insert and remove for each read.
+pub(super) fn cancel(ring: RawFd, fd: RawFd) {
+    // Nothing to cancel is fine.
+    match SyncCancel::new(Some(fd)).on(ring) {
+        Err(error) if error.raw_os_error() != Some(nix::libc::ENOENT) => {
+            tracing::debug!("cancelling an operation: {error}");
+        }
+        _ => {}
     }
 }
 
@@ -253,6 +271,24 @@ mod tests {
                 })
             });
             assert_eq!(ran.join().unwrap(), 7);
+        }
+    }
+
+    /// Of several threads that build rings at the same time each finds its own.
+    #[test]
+    fn each_core_knows_its_ring() {
+        let threads: Vec<_> = (0..16)
+            .map(|_| {
+                std::thread::spawn(|| {
+                    let (runtime, _) = build(Driver::Auto).unwrap();
+                    let ring = ring();
+                    assert_eq!(ring.is_some(), runtime.is_io_uring());
+                    assert!(ring.is_none_or(is_own));
+                })
+            })
+            .collect();
+        for thread in threads {
+            thread.join().unwrap();
         }
     }
 
