@@ -2,9 +2,12 @@
 
 mod config;
 mod decode;
+mod lines;
 mod logging;
 mod process;
 mod serve;
+mod service_manager;
+mod shown;
 
 use std::io::{self, Write};
 use std::path::PathBuf;

@@ -1,32 +1,33 @@
 //! `ringspoa serve`: one process from its start to its end, and what it is told meanwhile.
 
-use std::collections::VecDeque;
 use std::env;
 use std::error::Error;
 use std::ffi::OsString;
 use std::fmt::Write as _;
-use std::os::fd::{AsFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use ringspoa::agents::remediation::{AddressTable, RemediationAgent};
+use ringspoa::agents::remediation::RemediationAgent;
 use ringspoa::{
-    Admin, Exposition, InheritedSocket, Server, ServerHandle, Shows, Stats, WorkerPanicked,
-    is_local, receive_listeners,
+    Admin, InheritedSocket, Server, ServerHandle, Shows, Stats, WorkerPanicked, receive_listeners,
 };
 use sd_notify::NotifyState;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR2};
 use signal_hook::iterator::Signals;
 
 use crate::config::{Prepared, Privileges, Settings, UsageError};
+use crate::lines::{log_start, ranges, summary, warn_at_start, warn_if_empty};
 use crate::logging::LevelHandle;
+use crate::service_manager::{ADMIN, sockets_of_service_manager, tell_service_manager, watchdog};
+use crate::shown::{Lists, STUCK_AFTER, Shown};
 
 /// Set for a process that another one starts to hand over to; its standard input is the channel.
 const HAND_OVER: &str = "RINGSPOA_HAND_OVER";
@@ -34,14 +35,8 @@ const HAND_OVER: &str = "RINGSPOA_HAND_OVER";
 /// Its value where the service manager said where to listen, and not the settings.
 const ACTIVATED: &str = "activated";
 
-/// The name of the admin listener's socket.
-const ADMIN: &str = "admin";
-
 /// How long a new process may take until it serves: a long list takes a second or two.
 const START_PATIENCE: Duration = Duration::from_secs(60);
-
-/// A core that shows no sign of life for so long is stuck.
-const STUCK_AFTER: Duration = Duration::from_secs(5);
 
 /// How often cores are looked at.
 const LOOK: Duration = Duration::from_secs(1);
@@ -76,71 +71,6 @@ enum Progress {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// The list in force, from which each core's agent is made.
-type Lists = Arc<Mutex<Arc<AddressTable>>>;
-
-/// What the admin listener shows.
-struct Shown {
-    handle: ServerHandle,
-    cores: Mutex<Cores>,
-    lists: Lists,
-}
-
-/// When each core last showed a sign of life.
-struct Cores {
-    beats: Vec<(Option<u64>, Instant)>,
-}
-
-impl Cores {
-    /// The cores that are stuck.
-    fn look(&mut self, beats: &[Option<u64>]) -> Vec<usize> {
-        let now = Instant::now();
-        self.beats.resize(beats.len(), (None, now));
-        let mut stuck = Vec::new();
-        for (index, (known, beat)) in self.beats.iter_mut().zip(beats).enumerate() {
-            if known.0 != *beat {
-                *known = (*beat, now);
-            } else if beat.is_some() && now.duration_since(known.1) > STUCK_AFTER {
-                stuck.push(index);
-            }
-        }
-        stuck
-    }
-}
-
-impl Shown {
-    fn stuck(&self) -> Vec<usize> {
-        let mut cores = self.cores.lock().unwrap_or_else(PoisonError::into_inner);
-        cores.look(&self.handle.heartbeats())
-    }
-}
-
-impl Shows for Shown {
-    fn metrics(&self, out: &mut Exposition) {
-        self.handle.write_metrics(out);
-        let lists = self.lists.lock().unwrap_or_else(PoisonError::into_inner);
-        out.single(&crate::config::LIST_RANGES, lists.range_count() as u64);
-        drop(lists);
-        crate::process::write_metrics(out);
-    }
-
-    fn health(&self) -> Result<(), String> {
-        match &self.stuck()[..] {
-            [] => Ok(()),
-            stuck => Err(format!(
-                "stuck for {STUCK_AFTER:?} or more: cores {stuck:?}"
-            )),
-        }
-    }
-
-    fn readiness(&self) -> Result<(), String> {
-        if self.handle.is_draining() {
-            return Err("draining".to_owned());
-        }
-        self.health()
-    }
 }
 
 /// How far a reload is that SIGHUP asked for.
@@ -229,11 +159,7 @@ pub(crate) fn run(
         })?
     };
     let handle = server.handle();
-    let shown = Arc::new(Shown {
-        handle: handle.clone(),
-        cores: Mutex::new(Cores { beats: Vec::new() }),
-        lists: Arc::clone(&lists),
-    });
+    let shown = Arc::new(Shown::new(handle.clone(), Arc::clone(&lists)));
     let admin = match (&admin_listen, admin_socket) {
         (None, None) => None,
         (address, socket) => {
@@ -663,47 +589,6 @@ fn hand_over_channel() -> Result<Option<UnixStream>, Box<dyn Error>> {
     Ok(Some(UnixStream::from(channel)))
 }
 
-/// Sockets that the service manager listens on for us (LISTEN_FDS).
-fn sockets_of_service_manager() -> Result<Vec<InheritedSocket>, Box<dyn Error>> {
-    let mut names: VecDeque<String> = env::var("LISTEN_FDNAMES")
-        .unwrap_or_default()
-        .split(':')
-        .map(str::to_owned)
-        .collect();
-    let descriptors = sd_notify::listen_fds()?;
-    let sockets = descriptors.map(|raw| InheritedSocket {
-        name: match names.pop_front().as_deref() {
-            Some(ADMIN) => ADMIN.to_owned(),
-            _ => String::new(),
-        },
-        owned_file: None,
-        is_lent: true,
-        // SAFETY: the protocol of LISTEN_FDS gives this process these descriptors, open and its
-        // own; they are taken once, here.
-        socket: unsafe { OwnedFd::from_raw_fd(raw) },
-    });
-    Ok(sockets.collect())
-}
-
-/// How often the service manager wants to hear that we are alive, if it does.
-///
-/// Not by `sd_notify::watchdog_enabled`, which wants WATCHDOG_PID: that names the process before
-/// a hand-over, and is gone after it.
-fn watchdog() -> Option<Duration> {
-    let own_pid = std::process::id().to_string();
-    if env::var("WATCHDOG_PID").is_ok_and(|pid| pid != own_pid) {
-        return None;
-    }
-    let timeout_us: u64 = env::var("WATCHDOG_USEC").ok()?.parse().ok()?;
-    Some(Duration::from_micros(timeout_us) / 3).filter(|interval| !interval.is_zero())
-}
-
-fn tell_service_manager(state: &[NotifyState<'_>]) {
-    if let Err(error) = sd_notify::notify(false, state) {
-        tracing::debug!("telling the service manager: {error}");
-    }
-}
-
 /// A connection is a descriptor, and the usual soft limit of 1024 is there for programs that use
 /// `select`.
 fn raise_descriptor_limit() {
@@ -713,112 +598,6 @@ fn raise_descriptor_limit() {
     {
         tracing::warn!("cannot raise the limit of open files from {soft} to {hard}: {error}");
     }
-}
-
-/// The one line that says all that matters.
-fn log_start(
-    server: &Server,
-    config: &ringspoa::ServerConfig,
-    admin: Option<&Admin>,
-    lists: &Lists,
-    origin: &str,
-) {
-    let listen: Vec<_> = server.addresses().iter().map(ToString::to_string).collect();
-    let mut drivers = server.drivers().to_vec();
-    // Once if all do it the same way.
-    drivers.dedup();
-    let busy_poll = match config.busy_poll {
-        Duration::ZERO => String::new(),
-        limit => format!("busy polling for {limit:?}; "),
-    };
-    let admin = admin.map_or_else(String::new, |admin| {
-        format!("admin on {}; ", admin.address())
-    });
-    let descriptors = getrlimit(Resource::RLIMIT_NOFILE).map_or(0, |(soft, _)| soft);
-    let lists = lists.lock().unwrap_or_else(PoisonError::into_inner);
-    tracing::info!(
-        "ringspoa {}, process {}, listening on {}; CPUs {:?}; {}; {busy_poll}{admin}at most {} connections, {descriptors} open files; agent deadline {:?}; {}",
-        env!("CARGO_PKG_VERSION"),
-        std::process::id(),
-        listen.join(", "),
-        server.cores(),
-        drivers.join("; "),
-        config.max_connections,
-        config.agent_deadline,
-        ranges(&lists, origin),
-    );
-}
-
-/// What an operator may not have meant, once at the start.
-fn warn_at_start(server: &Server, config: &ringspoa::ServerConfig, admin: Option<&Admin>) {
-    for address in server.addresses().iter().filter(|at| !is_local(at)) {
-        tracing::warn!(
-            "listening on {address}: whoever reaches it is taken for HAProxy, SPOP has no login"
-        );
-    }
-    if let Some(admin) = admin.filter(|admin| !is_local(admin.address())) {
-        tracing::warn!(
-            "admin on {}: whoever reaches it can read it, it has no login",
-            admin.address()
-        );
-    }
-    // Beside connections there are rings, listeners and the log.
-    let wanted = config.max_connections as u64 + 64;
-    if let Ok((soft, _)) = getrlimit(Resource::RLIMIT_NOFILE)
-        && soft < wanted
-    {
-        tracing::warn!(
-            "max-connections {} needs about {wanted} open files, and {soft} are allowed (RLIMIT_NOFILE)",
-            config.max_connections
-        );
-    }
-    if config.trace_frames > 0 && !tracing::enabled!(tracing::Level::INFO) {
-        tracing::warn!("trace-frames shows nothing: frames are logged at level info");
-    }
-}
-
-/// A list that bans nobody is rarely meant.
-fn warn_if_empty(table: &AddressTable, origin: &str) {
-    if table.range_count() == 0 {
-        tracing::warn!("the ban list is empty, nobody is banned: {origin}");
-    }
-}
-
-fn ranges(table: &AddressTable, origin: &str) -> String {
-    match table.range_count() {
-        1 => format!("1 range banned, from {origin}"),
-        ranges => format!("{ranges} ranges banned, from {origin}"),
-    }
-}
-
-/// The totals that matter to an operator; of the faults only those that happened.
-fn summary(stats: &Stats) -> String {
-    let mut text = format!(
-        "{} connections, {} health checks, {} NOTIFYs, {} ACKs",
-        stats.connections, stats.health_checks, stats.notifies, stats.acks
-    );
-    let faults = [
-        (stats.connections_refused, "connections refused"),
-        (stats.agent_errors, "agent errors"),
-        (stats.agent_panics, "agent panics"),
-        (stats.too_large, "answers too large"),
-        (stats.deadlines_passed, "agent deadlines passed"),
-        (stats.tickets_abandoned, "tickets abandoned"),
-        (stats.shed, "NOTIFYs shed"),
-        (stats.lost, "NOTIFYs whose connection was lost"),
-        (stats.late_answers_discarded, "late answers discarded"),
-        (stats.overruns, "overruns"),
-        (stats.protocol_errors, "protocol errors"),
-        (stats.timeouts, "timeouts"),
-        (
-            stats.busy_at_drain_end,
-            "connections still busy at the drain timeout",
-        ),
-    ];
-    for (count, what) in faults.into_iter().filter(|(count, _)| *count > 0) {
-        let _ = write!(text, ", {count} {what}");
-    }
-    text
 }
 
 impl Privileges {

@@ -63,7 +63,16 @@ fn rooms_import_only_what_the_map_allows() {
         let Some((_, allowed)) = ALLOWED.iter().find(|(name, _)| *name == room) else {
             assert!(
                 [
-                    "lib", "main", "config", "decode", "serve", "logging", "process"
+                    "lib",
+                    "main",
+                    "config",
+                    "decode",
+                    "lines",
+                    "logging",
+                    "process",
+                    "serve",
+                    "service_manager",
+                    "shown"
                 ]
                 .contains(&room.as_str()),
                 "{room} is not on the map"
@@ -92,7 +101,7 @@ fn only_the_server_knows_the_runtime_and_the_codec_knows_core_only() {
         for outside in ["monoio", "io_uring::", "core_affinity", "socket2", "nix::"] {
             // The binary raises its own limits, gives up its own privileges and says what it takes;
             // the admin listener waits for requests, and the log asks whether stderr has room.
-            if ["serve", "config", "process", "admin", "logging"].contains(&room.as_str())
+            if ["serve", "lines", "config", "process", "admin", "logging"].contains(&room.as_str())
                 && outside == "nix::"
             {
                 continue;
@@ -122,7 +131,7 @@ fn unsafe_code_is_where_it_says_why() {
             // Descriptors: of an accepted connection, of a listener and of a socket to share.
             "server/io.rs" => 3,
             // Descriptors that other processes sent.
-            "server/hand_over.rs" | "serve.rs" => 1,
+            "server/hand_over.rs" | "service_manager.rs" => 1,
             _ => 0,
         };
         assert_eq!(blocks, expected, "{}", path.display());
