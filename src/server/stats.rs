@@ -493,17 +493,19 @@ mod tests {
         };
         assert_eq!(tally.slot(&counters, b""), NONE);
         assert_eq!(count(&mut tally, b""), NONE);
+        // Also while there is room.
+        assert_eq!(count(&mut tally, &[b'x'; MAX_NAME_LEN + 1]), OTHER);
+        assert_ne!(count(&mut tally, &[b'x'; MAX_NAME_LEN]), OTHER);
         let check = count(&mut tally, b"check");
         for number in 0..1000 {
             count(&mut tally, format!("invented-{number}").as_bytes());
         }
-        assert_eq!(count(&mut tally, &[b'x'; MAX_NAME_LEN + 1]), OTHER);
         assert_eq!(count(&mut tally, b"\xff"), OTHER);
         assert_eq!(count(&mut tally, b"check"), check);
         tally.flush(&counters, Duration::from_nanos(1500));
         tally.flush(&counters, Duration::from_secs(1));
         assert_eq!(tally.names.len(), OTHER);
-        assert_eq!(counters.snapshot().notifies, 1005);
+        assert_eq!(counters.snapshot().notifies, 1006);
         assert_eq!(counters.messages[check].notifies(), 2);
         assert_eq!(counters.messages[check].outcome(0), 2);
         assert_eq!(counters.messages[check].buckets[1].get(), 2);
@@ -511,7 +513,7 @@ mod tests {
         assert_eq!(counters.message_name(check), Some("check"));
         assert_eq!(counters.message_name(OTHER), Some("(other)"));
         let total: u64 = counters.messages.iter().map(MessageStats::notifies).sum();
-        assert_eq!(total, 1005);
+        assert_eq!(total, 1006);
     }
 
     #[test]

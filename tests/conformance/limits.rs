@@ -123,6 +123,25 @@ fn handshakes_wait_for_their_turn() {
     });
 }
 
+/// A handshake waits for its turn, but not for longer than one may take.
+#[test]
+fn handshakes_do_not_wait_for_ever() {
+    on_both_drivers(|driver| {
+        let mut config = config(driver);
+        config.max_handshakes = 1;
+        config.limits.hello_timeout = Duration::from_millis(300);
+        let scene = Scene::with(config);
+        let mut haproxies: Vec<_> = (0..40).map(|_| scene.server.connect()).collect();
+        for haproxy in &mut haproxies {
+            haproxy.send(&hello(FRAME_SIZE, "pipelining"));
+        }
+        // At one a second it would take 40 s until nobody waits.
+        eventually("nobody waits any more", || scene.server.open_sockets() < 5);
+        drop(haproxies);
+        scene.server.stop();
+    });
+}
+
 /// For the time of the notice a draining server does everything as before, but fails health checks.
 #[test]
 fn a_drain_fails_health_checks_first() {

@@ -123,6 +123,28 @@ fn an_idle_peer_is_counted_once() {
     assert_eq!(scene.server.stop().timeouts, 1);
 }
 
+/// The first answers of a slow agent waited for its last ones.
+#[test]
+fn a_slow_agents_first_answers_go_out_first() {
+    on_both_drivers(|driver| {
+        let scene = Scene::with(config(driver));
+        let mut haproxy = scene.server.introduce();
+        let all: Vec<u8> = (0..64).flat_map(|id| notify(id, 1, "block", 20)).collect();
+        haproxy.send(&all);
+        haproxy.expect_ack(0, 1);
+        let calls = scene.seer.calls();
+        assert!(
+            calls < 64,
+            "all {calls} were asked before the first was told"
+        );
+        for id in 1..64 {
+            haproxy.expect_ack(id, 1);
+        }
+        drop(haproxy);
+        scene.server.stop();
+    });
+}
+
 /// Durations that mean "for ever" overflowed the clock, and took the core with them.
 #[test]
 fn endless_timeouts_are_allowed() {
