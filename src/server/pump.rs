@@ -388,6 +388,7 @@ fn turn<A: Agent + 'static>(
         tally,
     } = &mut *worker.desk.borrow_mut();
     let counters = &*worker.counters;
+    let mut run = tally.begin();
     let mut received = 0;
     let running = connection.state() == State::Running;
     let wanted = if running {
@@ -444,12 +445,12 @@ fn turn<A: Agent + 'static>(
                 serial: worker.next_serial(),
             };
             received += 1;
-            let label = tally.slot(counters, messages.rest());
+            let label = tally.slot(&mut run, counters, messages.rest());
             let room = &mut output[turn.filled..];
             match dispatch(agent, context, notified, messages, room) {
                 Outcome::Acked(len) => {
                     turn.filled += len;
-                    tally.answered(label);
+                    run.answered();
                 }
                 Outcome::Fallback(len, fault) => {
                     turn.filled += len;
@@ -492,7 +493,7 @@ fn turn<A: Agent + 'static>(
     }
     counters.frames_received.add(received);
     let took = precise_now().saturating_sub(began);
-    tally.flush(counters, took);
+    tally.flush(run, counters, took);
     if took > worker.agent_deadline.get() {
         counters.overruns.add(1);
     }

@@ -322,13 +322,24 @@ impl Counters {
 
 /// How a payload begins whose first message has a certain name: with its length and the name. To
 /// compare that with the payload before takes no decoding.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 struct Beginning {
     /// Of the first 16 bytes those that belong to it.
     mask: u128,
     head: u128,
     /// What follows them, of a longer name.
     tail: Box<[u8]>,
+}
+
+/// That of no payload.
+impl Default for Beginning {
+    fn default() -> Self {
+        Self {
+            mask: 0,
+            head: 1,
+            tail: Box::default(),
+        }
+    }
 }
 
 impl Beginning {
@@ -355,9 +366,7 @@ impl Beginning {
         let Some((head, rest)) = payload.split_first_chunk() else {
             return false;
         };
-        // The mask of nothing would be that of everything.
         u128::from_le_bytes(*head) & self.mask == self.head
-            && self.mask != 0
             && (self.tail.is_empty() || rest.starts_with(&self.tail))
     }
 }
@@ -374,6 +383,22 @@ pub(super) struct Tally {
     answered: [u32; MESSAGES],
     /// A bit for each slot that has something to add.
     seen: u32,
+}
+
+/// NOTIFYs one after the other that are counted in the same place. Kept beside the tally, in
+/// registers.
+#[derive(Debug)]
+pub(super) struct Run {
+    slot: usize,
+    answered: u32,
+}
+
+impl Run {
+    /// The last one was answered at once.
+    #[inline(always)]
+    pub(super) const fn answered(&mut self) {
+        self.answered += 1;
+    }
 }
 
 impl Default for Tally {
@@ -399,20 +424,29 @@ fn first_name(payload: &[u8]) -> &[u8] {
 }
 
 impl Tally {
-    /// Where a NOTIFY with this payload is counted: by the name of its first message.
+    /// Begins to count.
     #[inline(always)]
-    pub(super) fn slot(&mut self, counters: &Counters, payload: &[u8]) -> usize {
-        if self.last.is_of(payload) {
-            return self.last_slot;
+    pub(super) const fn begin(&self) -> Run {
+        Run {
+            slot: self.last_slot,
+            answered: 0,
         }
-        self.find(counters, payload)
     }
 
-    /// One of that slot was answered at once.
+    /// Where a NOTIFY with this payload is counted: by the name of its first message.
     #[inline(always)]
-    pub(super) fn answered(&mut self, slot: usize) {
-        self.answered[slot % MESSAGES] += 1;
-        self.seen |= 1 << slot;
+    pub(super) fn slot(&mut self, run: &mut Run, counters: &Counters, payload: &[u8]) -> usize {
+        if !self.last.is_of(payload) {
+            self.end(run);
+            run.slot = self.find(counters, payload);
+        }
+        run.slot
+    }
+
+    /// Takes what a run counted.
+    fn end(&mut self, run: &mut Run) {
+        self.answered[run.slot] += std::mem::take(&mut run.answered);
+        self.seen |= 1 << run.slot;
     }
 
     #[inline(never)]
@@ -428,24 +462,31 @@ impl Tally {
                     let _ = counters.messages[slot].name.set(text.into());
                     slot
                 }
-                _ => return OTHER,
+                _ => OTHER,
             },
         };
-        self.last = Beginning::of(payload, name.len());
+        self.last = if slot == OTHER {
+            Beginning::default()
+        } else {
+            Beginning::of(payload, name.len())
+        };
         self.last_slot = slot;
         slot
     }
 
     /// Adds what the turn counted; it took `took`.
     #[inline]
-    pub(super) fn flush(&mut self, counters: &Counters, took: Duration) {
+    pub(super) fn flush(&mut self, mut run: Run, counters: &Counters, took: Duration) {
+        self.end(&mut run);
         while self.seen != 0 {
             let slot = self.seen.trailing_zeros() as usize;
             self.seen &= self.seen - 1;
             let answered = u64::from(std::mem::take(&mut self.answered[slot]));
-            let message = &counters.messages[slot];
-            message.at_once.add(answered);
-            message.observe(took, answered);
+            if answered > 0 {
+                let message = &counters.messages[slot];
+                message.at_once.add(answered);
+                message.observe(took, answered);
+            }
         }
     }
 }
@@ -486,26 +527,28 @@ mod tests {
     #[test]
     fn invented_names_take_no_memory() {
         let (counters, mut tally) = (Counters::default(), Tally::default());
-        let count = |tally: &mut Tally, name: &[u8]| {
-            let slot = tally.slot(&counters, &payload(name));
-            tally.answered(slot);
+        let mut run = tally.begin();
+        let mut count = |payload: &[u8]| {
+            let slot = tally.slot(&mut run, &counters, payload);
+            run.answered();
             slot
         };
-        assert_eq!(tally.slot(&counters, b""), NONE);
-        assert_eq!(count(&mut tally, b""), NONE);
+        assert_eq!(count(b""), NONE);
+        assert_eq!(count(&payload(b"")), NONE);
         // Also while there is room.
-        assert_eq!(count(&mut tally, &[b'x'; MAX_NAME_LEN + 1]), OTHER);
-        assert_ne!(count(&mut tally, &[b'x'; MAX_NAME_LEN]), OTHER);
-        let check = count(&mut tally, b"check");
+        assert_eq!(count(&payload(&[b'x'; MAX_NAME_LEN + 1])), OTHER);
+        assert_ne!(count(&payload(&[b'x'; MAX_NAME_LEN])), OTHER);
+        let check = count(&payload(b"check"));
         for number in 0..1000 {
-            count(&mut tally, format!("invented-{number}").as_bytes());
+            count(&payload(format!("invented-{number}").as_bytes()));
         }
-        assert_eq!(count(&mut tally, b"\xff"), OTHER);
-        assert_eq!(count(&mut tally, b"check"), check);
-        tally.flush(&counters, Duration::from_nanos(1500));
-        tally.flush(&counters, Duration::from_secs(1));
+        assert_eq!(count(&payload(b"\xff")), OTHER);
+        assert_eq!(count(&payload(b"check")), check);
+        tally.flush(run, &counters, Duration::from_nanos(1500));
+        let run = tally.begin();
+        tally.flush(run, &counters, Duration::from_secs(1));
         assert_eq!(tally.names.len(), OTHER);
-        assert_eq!(counters.snapshot().notifies, 1006);
+        assert_eq!(counters.snapshot().notifies, 1007);
         assert_eq!(counters.messages[check].notifies(), 2);
         assert_eq!(counters.messages[check].outcome(0), 2);
         assert_eq!(counters.messages[check].buckets[1].get(), 2);
@@ -513,12 +556,14 @@ mod tests {
         assert_eq!(counters.message_name(check), Some("check"));
         assert_eq!(counters.message_name(OTHER), Some("(other)"));
         let total: u64 = counters.messages.iter().map(MessageStats::notifies).sum();
-        assert_eq!(total, 1006);
+        assert_eq!(total, 1007);
     }
 
     #[test]
     fn names_that_differ_anywhere_are_told_apart() {
         let (counters, mut tally) = (Counters::default(), Tally::default());
+        let mut run = tally.begin();
+        let mut slot = |name: &str| tally.slot(&mut run, &counters, &payload(name.as_bytes()));
         let long = "a-name-of-more-than-16-bytes";
         let names = [
             "a", "b", "ab", "ba", "1234567", "12345678", "a\0", "\0a", long,
@@ -527,14 +572,12 @@ mod tests {
         names.push(long.replace('m', "n"));
         names.push("check-client-ip".to_owned());
         names.push("check-client-iq".to_owned());
-        let slots: Vec<_> = names
-            .iter()
-            .map(|name| tally.slot(&counters, &payload(name.as_bytes())))
-            .collect();
-        for (name, slot) in names.iter().zip(&slots) {
+        let slots: Vec<_> = names.iter().map(|name| slot(name)).collect();
+        for (name, expected) in names.iter().zip(&slots) {
             for _ in 0..2 {
-                let payload = payload(name.as_bytes());
-                assert_eq!(tally.slot(&counters, &payload), *slot, "{name:?}");
+                assert_eq!(slot(name), *expected, "{name:?}");
+                // One without a place does not change where the next one goes.
+                assert_eq!(slot(&"x".repeat(MAX_NAME_LEN + 1)), OTHER);
             }
         }
         let mut different = slots.clone();
