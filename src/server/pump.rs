@@ -389,7 +389,7 @@ fn turn<A: Agent + 'static>(
     } = &mut *worker.desk.borrow_mut();
     let counters = &*worker.counters;
     let mut run = tally.begin();
-    let mut received = 0;
+    let mut others = 0;
     let running = connection.state() == State::Running;
     let wanted = if running {
         output_len(connection.max_frame_size() as usize)
@@ -427,7 +427,7 @@ fn turn<A: Agent + 'static>(
                             break 'frames;
                         }
                         Event::Handled => {
-                            received += 1;
+                            others += 1;
                             turn.filled += connection.poll_reply(&mut output[turn.filled..]);
                             // The HELLO changed what fits, the DISCONNECT ends it all.
                             if !running || connection.state() != State::Running {
@@ -444,7 +444,6 @@ fn turn<A: Agent + 'static>(
                 connection: key,
                 serial: worker.next_serial(),
             };
-            received += 1;
             let label = tally.slot(&mut run, counters, messages.rest());
             let room = &mut output[turn.filled..];
             match dispatch(agent, context, notified, messages, room) {
@@ -491,7 +490,7 @@ fn turn<A: Agent + 'static>(
             break;
         }
     }
-    counters.frames_received.add(received);
+    counters.frames_received.add(others);
     let took = precise_now().saturating_sub(began);
     tally.flush(run, counters, took);
     if took > worker.agent_deadline.get() {

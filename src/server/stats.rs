@@ -77,6 +77,8 @@ macro_rules! stats {
                 // Those answered at once are counted once only, by message.
                 stats.notifies += self.at_once();
                 stats.acks += self.at_once();
+                // Only the other frames are counted on their own.
+                stats.frames_received += stats.notifies;
                 stats
             }
         }
