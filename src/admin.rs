@@ -497,6 +497,20 @@ mod tests {
     }
 
     #[test]
+    fn a_request_a_byte_at_a_time_has_an_end() {
+        let admin = start(true);
+        let ListenAddress::Tcp(address) = admin.address() else {
+            panic!("not TCP")
+        };
+        let mut stream = TcpStream::connect(address).unwrap();
+        let give_up = Instant::now() + 4 * PATIENCE;
+        while stream.write_all(b"G").is_ok() {
+            assert!(Instant::now() < give_up, "it is still read");
+            std::thread::sleep(LOOK);
+        }
+    }
+
+    #[test]
     fn a_request_that_never_ends_is_ended() {
         let admin = start(true);
         let mut endless = b"GET /metrics HTTP/1.1\r\n".to_vec();

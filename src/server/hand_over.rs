@@ -390,4 +390,14 @@ mod tests {
         let error = receive(&there).unwrap_err().to_string();
         assert!(error.contains("another hand-over"), "{error}");
     }
+
+    /// Nobody waits for what nobody would send.
+    #[test]
+    fn a_body_without_measure_is_refused_by_its_length() {
+        let (mut here, there) = UnixStream::pair().unwrap();
+        here.write_all(b"\0\x04rings1\xff\xff\xff\xff").unwrap();
+        drop(here);
+        let error = receive(&there).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::InvalidData, "{error}");
+    }
 }
