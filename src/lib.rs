@@ -58,6 +58,11 @@
 
 #![cfg_attr(not(any(feature = "std", test)), no_std)]
 
+// What the derive macro makes names this crate, also in here.
+#[cfg(feature = "derive")]
+#[allow(unused_extern_crates, reason = "by the macro's output only")]
+extern crate self as ringspoa;
+
 #[cfg(feature = "server")]
 mod admin;
 #[cfg(feature = "std")]
@@ -76,6 +81,7 @@ pub mod agents;
 mod connection;
 #[cfg(feature = "std")]
 mod dump;
+mod message;
 #[cfg(feature = "server")]
 mod metrics;
 #[cfg(feature = "server")]
@@ -85,7 +91,7 @@ pub mod spop;
 #[cfg(feature = "server")]
 pub use admin::{Admin, AdminError, Shows, is_local};
 #[cfg(feature = "std")]
-pub use agent::{Agent, AgentError, Fallback, Reply, Ticket};
+pub use agent::{Agent, AgentDeclaration, AgentError, Fallback, OtherMessages, Reply, Ticket};
 #[cfg(feature = "std")]
 pub use connection::{
     Admission, CloseReason, Connection, DEFAULT_MAX_FRAME_SIZE, Event, LARGEST_MAX_FRAME_SIZE,
@@ -93,6 +99,15 @@ pub use connection::{
 };
 #[cfg(feature = "std")]
 pub use dump::{FrameDump, FrameFault, StreamDump, StreamItem, dump_stream};
+#[doc(hidden)]
+pub use message::derived;
+pub use message::{
+    ArgumentDeclaration, ArgumentName, ArgumentValue, Integer, Message, MessageDeclaration,
+    MessageError, MessageFault, ValueError, ValueTypes, Var, VariableDeclaration, VariableType,
+};
+#[cfg(feature = "derive")]
+pub use ringspoa_derive::Message;
+
 #[cfg(feature = "server")]
 pub use metrics::{Exposition, Family, Kind, Value};
 #[cfg(feature = "server")]

@@ -10,8 +10,9 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("spop", &[]),
     ("connection", &["spop"]),
     ("dump", &["spop"]),
-    ("agent", &["connection", "spop"]),
-    ("agents", &["agent", "spop"]),
+    ("message", &["spop"]),
+    ("agent", &["connection", "message", "spop"]),
+    ("agents", &["agent", "message", "spop"]),
     ("metrics", &[]),
     (
         "server",

@@ -4,10 +4,25 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::table::AddressTable;
-use crate::agent::{Agent, AgentError, Reply};
-use crate::spop::{Argument, Messages, Scope, TypedData, Variable};
+use crate::agent::{Agent, AgentDeclaration, AgentError, OtherMessages, Reply};
+use crate::message::{ArgumentDeclaration, MessageDeclaration, ValueTypes, Var};
+use crate::spop::{Argument, Messages, TypedData};
 
-const REMEDIATION: Variable<'static> = Variable::literal(Scope::Transaction, "remediation");
+const REMEDIATION: Var<str> = Var::txn("remediation");
+
+/// What the samples send; messages of other names are read like it.
+const CHECK_CLIENT_IP: MessageDeclaration = MessageDeclaration::new(
+    "check-client-ip",
+    &[ArgumentDeclaration::new(
+        "ip",
+        ValueTypes::ADDRESS.or(ValueTypes::STRING),
+        "an IP address",
+    )
+    .with_aliases(&["src", "src-ip"])
+    .with_sample("src")
+    .optional()],
+)
+.with_event("on-frontend-http-request");
 
 /// Sets `txn.<prefix>.remediation` to `ban` or `allow`, for the argument `ip`, `src` or `src-ip` of
 /// whatever message. If a NOTIFY has several addresses, one banned address bans it; if it has none,
@@ -49,9 +64,17 @@ impl Agent for RemediationAgent {
             }
         }
         if let Some(word) = remediation {
-            reply.set_var(REMEDIATION, word)?;
+            reply.set(REMEDIATION, word)?;
         }
         Ok(())
+    }
+
+    fn declaration(&self) -> AgentDeclaration {
+        let mut declaration = AgentDeclaration::new("ringspoa")
+            .with_variable(REMEDIATION)
+            .with_other_messages(OtherMessages::ReadAs(&CHECK_CLIENT_IP));
+        declaration.messages.push(CHECK_CLIENT_IP);
+        declaration
     }
 }
 

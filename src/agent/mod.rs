@@ -4,6 +4,10 @@
 //! NOTIFY, [`dispatch`] ends in exactly one ACK. It refuses to know sockets, cores and what the
 //! messages mean.
 
+mod declaration;
+
+pub use declaration::{AgentDeclaration, OtherMessages};
+
 use std::cell::Cell;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -13,6 +17,7 @@ use std::time::{Duration, Instant};
 use bytes::{Bytes, BytesMut};
 
 use crate::connection::NotifyId;
+use crate::message::{Var, VariableType};
 use crate::spop::{
     AckWriter, Action, DecodeError, EncodeError, MAX_VARINT_LEN, Messages, PREFIX_LEN, Scope,
     TypedData, Variable,
@@ -67,6 +72,12 @@ pub trait Agent {
         messages: &mut Messages<'_>,
         reply: &mut Reply<'_>,
     ) -> Result<(), AgentError>;
+
+    /// The messages it takes and the variables it sets, for configurations made from code and for
+    /// checking those that are there. Says nothing unless implemented.
+    fn declaration(&self) -> AgentDeclaration {
+        AgentDeclaration::new("agent")
+    }
 }
 
 /// The answer to one NOTIFY, while it is being made.
@@ -81,7 +92,33 @@ pub struct Reply<'a> {
 }
 
 impl Reply<'_> {
-    /// Sets a variable. `TypedData::Null` unsets it.
+    /// Sets a variable to a value of its type.
+    ///
+    /// # Errors
+    ///
+    /// `Full` if it does not fit the frame; nothing of it is written. Unless
+    /// [`clear`](Self::clear) is called, HAProxy gets the fallback instead of half an answer.
+    #[inline(always)]
+    pub fn set<T: VariableType + ?Sized>(
+        &mut self,
+        variable: Var<T>,
+        value: T::Value<'_>,
+    ) -> Result<(), EncodeError> {
+        self.set_var(variable.variable(), value)
+    }
+
+    /// Unsets a variable.
+    ///
+    /// # Errors
+    ///
+    /// As [`set`](Self::set).
+    #[inline]
+    pub fn unset<T: VariableType + ?Sized>(&mut self, variable: Var<T>) -> Result<(), EncodeError> {
+        self.unset_var(variable.variable())
+    }
+
+    /// Sets a variable whose name or type is not known when this is compiled. `TypedData::Null`
+    /// unsets it.
     ///
     /// # Errors
     ///
@@ -164,7 +201,31 @@ pub struct Ticket {
 }
 
 impl Ticket {
-    /// Sets a variable when the ticket is sent. `TypedData::Null` unsets it.
+    /// Sets a variable to a value of its type when the ticket is sent.
+    ///
+    /// # Errors
+    ///
+    /// `Full` if it does not fit the frame; nothing of it is written. HAProxy then gets the
+    /// fallback instead of half an answer.
+    pub fn set<T: VariableType + ?Sized>(
+        &mut self,
+        variable: Var<T>,
+        value: T::Value<'_>,
+    ) -> Result<(), EncodeError> {
+        self.set_var(variable.variable(), value)
+    }
+
+    /// Unsets a variable when the ticket is sent.
+    ///
+    /// # Errors
+    ///
+    /// As [`set`](Self::set).
+    pub fn unset<T: VariableType + ?Sized>(&mut self, variable: Var<T>) -> Result<(), EncodeError> {
+        self.unset_var(variable.variable())
+    }
+
+    /// Sets a variable whose name or type is not known when this is compiled, when the ticket is
+    /// sent. `TypedData::Null` unsets it.
     ///
     /// # Errors
     ///
