@@ -7,7 +7,8 @@
 //! - [`Connection`], the rules of one connection as a state machine without I/O (feature `std`).
 //! - [`Server`], which serves an [`Agent`] on every core (feature `server`, on by default).
 //!
-//! Beside them, [`FrameDump`] and [`dump_stream`] print frames for people (feature `std`).
+//! Beside them, [`FrameDump`] and [`dump_stream`] print frames for people, and [`haproxy_config`] holds
+//! HAProxy's configuration against an agent (feature `std`).
 //!
 //! An agent reads messages and writes actions. This one tells HAProxy which backend to use:
 //!
@@ -81,6 +82,8 @@ pub mod agents;
 mod connection;
 #[cfg(feature = "std")]
 mod dump;
+#[cfg(feature = "std")]
+pub mod haproxy_config;
 mod message;
 #[cfg(feature = "server")]
 mod metrics;

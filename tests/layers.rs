@@ -13,6 +13,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("message", &["spop"]),
     ("agent", &["connection", "message", "spop"]),
     ("agents", &["agent", "message", "spop"]),
+    ("haproxy_config", &["agent", "message", "spop"]),
     ("metrics", &[]),
     (
         "server",
@@ -66,6 +67,7 @@ fn rooms_import_only_what_the_map_allows() {
                 [
                     "lib",
                     "main",
+                    "check",
                     "config",
                     "decode",
                     "lines",
