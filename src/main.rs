@@ -1,5 +1,6 @@
 //! The `ringspoa` binary: flags, and the commands that they choose.
 
+mod check;
 mod config;
 mod decode;
 mod lines;
@@ -45,6 +46,7 @@ enum Command {
     /// it, connections included.
     Serve(Serve),
     Decode(decode::Decode),
+    Check(check::Check),
 }
 
 #[derive(Clone, Debug, Args)]
@@ -210,6 +212,7 @@ fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Serve(serve) => run_serve(serve),
         Command::Decode(decode) => decode::run(&decode, USAGE),
+        Command::Check(check) => check::run(&check, USAGE),
     }
 }
 
