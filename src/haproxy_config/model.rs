@@ -589,7 +589,7 @@ impl Config {
 }
 
 /// A number of bytes, with HAProxy's units.
-pub(super) fn parse_size(word: &Word) -> Option<u64> {
+fn parse_size(word: &Word) -> Option<u64> {
     if word.is_open {
         return None;
     }

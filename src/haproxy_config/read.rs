@@ -181,16 +181,34 @@ pub(super) fn lines(file: usize, text: &[u8], found: &mut Findings) -> Vec<Line>
                 "syntax",
                 place,
                 format!(
-                    "{} words are more than the {MAX_WORDS} that HAProxy takes in a line: it does not start",
+                    "{} words are more than the {MAX_WORDS} that may be in a line: HAProxy does not start",
                     words.len()
                 ),
                 "spread them over several lines of the same keyword",
             ),
             None => {}
         }
+        if line.contains(&0) {
+            found.error(
+                "syntax",
+                place,
+                "there is a NUL byte in this line: HAProxy does not start",
+                "write the file as plain text",
+            );
+        }
         if !words.is_empty() {
             lines.push(Line { place, words });
         }
+    }
+    if text.last().is_some_and(|&last| last != b'\n') {
+        let line = 1 + text.iter().filter(|&&byte| byte == b'\n').count();
+        found.error(
+            "syntax",
+            Place { file, line },
+            "the last line does not end with a line feed: HAProxy takes the file for cut short, and does \
+             not start",
+            "end the file with an empty line",
+        );
     }
     lines
 }
@@ -415,7 +433,7 @@ mod tests {
         }
         // Unbalanced ones are HAProxy's to refuse.
         assert_eq!(
-            kept(".endif\n.else\na\n.if\nb", HaproxyVersion::V3_2).0,
+            kept(".endif\n.else\na\n.if\nb\n", HaproxyVersion::V3_2).0,
             ["a"]
         );
     }

@@ -215,6 +215,8 @@ fn server(
 ) {
     let name = line.word(1);
     let is_checked = is_on(backend, line, "check");
+    // Another server's checks may count for this one.
+    let is_tracked = keywords(backend, line).any(|word| word == "track");
     if is_checked && !backend.has_option("spop-check") {
         found.warning(
             "check-plain",
@@ -227,7 +229,7 @@ fn server(
             ),
             "add to the backend: option spop-check",
         );
-    } else if !is_checked {
+    } else if !is_checked && !is_tracked {
         found.warning(
             "check-missing",
             line.place,

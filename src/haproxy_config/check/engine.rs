@@ -130,7 +130,8 @@ fn filters(config: &Config, found: &mut Findings) {
             .iter()
             .filter(|engine| !is_claimed(engine.place.file))
             .collect();
-        if candidates.is_empty() {
+        let is_given = |file: &String| base_name(file) == base_name(&path.text);
+        if candidates.is_empty() && !config.names.iter().any(is_given) {
             found.note(
                 "engine-not-given",
                 filter.place,
@@ -288,6 +289,15 @@ fn agent_keyword(config: &Config, line: &Line, found: &mut Findings) {
                     line.place,
                     format!("'no option {option}' is none: HAProxy does not start"),
                     "take the line out: without it the option is off",
+                ),
+                Some((
+                    "set-on-error" | "set-process-time" | "set-total-time" | "var-prefix",
+                    _,
+                )) if line.words.len() < 3 => found.error(
+                    "value-invalid",
+                    line.place,
+                    format!("option {option} names no variable: HAProxy does not start"),
+                    format!("add a name, of letters, digits, '_' and '.': option {option} NAME"),
                 ),
                 Some(("async" | "send-frag-payload", _)) if version.has_multiplexer() => ignored(
                     &format!("option {option}"),

@@ -1,7 +1,7 @@
 //! Sizes of frames: HAProxy's, its buffers', and the agent's.
 
 use super::super::finding::Findings;
-use super::super::model::{Config, Engine, parse_size};
+use super::super::model::{Config, Engine};
 use super::{CheckOptions, engines_in_use};
 
 /// The smallest max-frame-size.
@@ -35,8 +35,9 @@ fn frame_size(
     let (offered, place) = match line {
         Some(line) if line.words.get(1).is_some_and(|word| word.is_open) => return,
         Some(line) => {
-            let size = line.words.get(1).and_then(parse_size);
-            match size.filter(|size| (SMALLEST..=largest).contains(size)) {
+            // No unit here, other than in global.
+            let size = line.word(1).parse().ok();
+            match size.filter(|size: &u64| (SMALLEST..=largest).contains(size)) {
                 Some(size) => (size, line.place),
                 None => {
                     found.error(

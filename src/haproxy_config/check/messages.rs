@@ -101,7 +101,42 @@ fn lists(config: &Config, index: usize, engine: &Engine, found: &mut Findings) {
             }
         }
     }
+    let mut owners: BTreeMap<&str, &str> = BTreeMap::new();
+    for group in engine
+        .groups
+        .iter()
+        .filter(|group| lists_group(engine, group.name()))
+    {
+        for (word, place) in listed(group, "messages") {
+            match owners.insert(&word.text, group.name()) {
+                Some(owner) if owner != group.name() => found.error(
+                    "message-duplicate",
+                    place,
+                    format!(
+                        "message '{}' is in group '{owner}' too, and may be in one only: HAProxy does not start",
+                        word.text
+                    ),
+                    "give each group a message of its own, or send both groups where both are wanted",
+                ),
+                _ => {}
+            }
+        }
+    }
+    let mut seen = Vec::new();
     for (word, place) in engine.listed("groups").filter(|(word, _)| !word.is_open) {
+        if seen.contains(&&word.text) {
+            found.error(
+                "message-duplicate",
+                place,
+                format!(
+                    "group '{}' is listed twice: HAProxy does not start",
+                    word.text
+                ),
+                "list it once",
+            );
+            continue;
+        }
+        seen.push(&word.text);
         let groups = engine.groups.iter().map(Section::name);
         if engine.group(&word.text).is_none() {
             found.error(
@@ -359,6 +394,19 @@ fn events(config: &Config, index: usize, engine: &Engine, found: &mut Findings) 
                 );
                 continue;
             };
+            if let Some(word) = line.words.get(2)
+                && !matches!(word.text.as_str(), "if" | "unless")
+            {
+                found.error(
+                    "syntax",
+                    line.place,
+                    format!(
+                        "'{}' stands where a condition would begin: HAProxy does not start",
+                        word.text
+                    ),
+                    "write if or unless before the condition",
+                );
+            }
             for filter in config.filters_of(index) {
                 let proxy = &config.proxies[filter.proxy];
                 let whose = kind(proxy.kind);

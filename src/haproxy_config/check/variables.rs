@@ -35,7 +35,7 @@ pub(super) fn check(config: &Config, options: &CheckOptions, found: &mut Finding
             );
         }
         names(engine, found);
-        let Some(prefix) = engine.prefix() else {
+        let Some(prefix) = engine.prefix().filter(|prefix| is_name(prefix)) else {
             continue;
         };
         let declared = declaration(engine, options).map(|agent| &agent.variables[..]);
@@ -55,7 +55,9 @@ pub(super) fn check(config: &Config, options: &CheckOptions, found: &mut Finding
                 named: named(engine),
                 others,
             };
-            for read in &reads {
+            // Where another engine has the prefix too, it may be the one that sets it.
+            let is_alone = !known.others.contains(&prefix);
+            for read in reads.iter().filter(|_| is_alone) {
                 known.judge(read, &sets, found);
             }
             let is_read = |line: &Line| {
