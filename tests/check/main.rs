@@ -5,3 +5,4 @@ mod cli;
 mod fixture;
 mod good;
 mod mistakes;
+mod table;

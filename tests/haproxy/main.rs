@@ -9,6 +9,7 @@
 //! | `lifecycle` | health checks; reloads and restarts of HAProxy and of the agent |
 //! | `restart` | hand-overs and reloads of the binary under load |
 //! | `samples` | the configurations of dist/, with and without an agent |
+//! | `types` | what `ringspoa check` says of sample expressions |
 //! | `fixture`, `http` | processes and configuration; a client |
 #![cfg(all(feature = "server", feature = "cli"))]
 
@@ -20,6 +21,7 @@ mod messages;
 mod remediation;
 mod restart;
 mod samples;
+mod types;
 
 macro_rules! scenarios {
     ($($theme:ident::$scenario:ident,)*) => {
@@ -63,4 +65,5 @@ scenarios! {
     samples::the_open_sample_asks_and_fails_open,
     samples::the_closed_sample_asks_and_fails_closed,
     samples::the_closed_sample_refuses_what_got_no_answer,
+    types::arguments_have_the_types_that_are_expected,
 }
