@@ -282,7 +282,7 @@ fn undecided(line: &Line, found: &mut Findings) {
     found.note(
         "not-checked",
         line.place,
-        "whether this condition holds is not known here: what stands below it was not read",
+        "whether this condition holds is not known here: what stands below it, up to .endif, was not read",
         "check the files as they are where it holds, or read these lines yourself",
     );
 }

@@ -122,9 +122,9 @@ impl Where {
     const fn in_words(self) -> &'static str {
         match self {
             Self::Everywhere => "always",
-            Self::Streams => "once there is a stream",
-            Self::Requests => "of a request",
-            Self::Responses => "of a response",
+            Self::Streams => "from a stream",
+            Self::Requests => "from a request",
+            Self::Responses => "from a response",
             Self::Backends => "once a backend is chosen",
             Self::Servers => "once a server is chosen",
         }

@@ -21,10 +21,10 @@ pub(super) fn closest<'c>(
         .map(|(_, candidate)| candidate)
 }
 
-/// "; did you mean 'x'?", or nothing.
+/// " (did you mean 'x'?)", or nothing.
 pub(super) fn hint<'c>(word: &str, candidates: impl IntoIterator<Item = &'c str>) -> String {
     closest(word, candidates).map_or_else(String::new, |candidate| {
-        format!("; did you mean '{candidate}'?")
+        format!(" (did you mean '{candidate}'?)")
     })
 }
 

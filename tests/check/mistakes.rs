@@ -159,7 +159,7 @@ fn files() -> Vec<Mistake> {
         error("syntax", "3.2", (Engine, "[ring"))
             .edit(Engine, "[ringspoa]", "[ring spoa]")
             .haproxy(Refuses)
-            .and(&["engine-not-found", "engine-unused"]),
+            .and(&["engine-not-found"]),
         error("syntax", "2.6", (Engine, "spoe-message"))
             .edit(Engine, "spoe-message check-client-ip", "spoe-message check-client-ip now")
             .haproxy(Refuses),

@@ -41,8 +41,10 @@ fn is_for(engine: &Engine, agent: &AgentDeclaration) -> bool {
 pub(super) fn check(config: &Config, found: &mut Findings) {
     filters(config, found);
     for (index, engine) in config.engines.iter().enumerate() {
-        if config.has_main && config.filters_of(index).next().is_none() && engine.agent().is_some()
-        {
+        // Of a scope that is none it was said already.
+        let is_named = engine.scope.as_deref() != Some("");
+        let is_used = !config.has_main || config.filters_of(index).next().is_some();
+        if engine.agent().is_some() && is_named && !is_used {
             found.warning(
                 "engine-unused",
                 engine.place,

@@ -8,6 +8,7 @@ use super::super::read::Word;
 use super::super::samples::{Argument, Event, arguments_of};
 use super::super::similar::{closest, hint};
 use super::engine::kind;
+use super::types::example;
 use super::{CheckOptions, declaration, engines_in_use};
 use crate::agent::{AgentDeclaration, OtherMessages};
 use crate::message::MessageDeclaration;
@@ -509,8 +510,8 @@ fn arguments(message: &Section, declared: Option<MessageDeclaration>, found: &mu
             "argument-count",
             *place,
             format!(
-                "{} arguments are more than the {MAX_ARGUMENTS} that a message can say it has: the agent \
-                 takes it for damaged",
+                "{} arguments are more than the {MAX_ARGUMENTS} that a message can count: it begins anew at 0, \
+                 and the agent reads what is not meant",
                 arguments.len()
             ),
             "spread them over several messages",
@@ -634,7 +635,7 @@ fn missing(
         if is_sent(known.name) || explained.contains(&known.name) {
             continue;
         }
-        let sample = known.sample.unwrap_or("EXPRESSION");
+        let sample = example(known).unwrap_or("EXPRESSION");
         let fix = format!("add to args: {}={sample}", known.name);
         if known.is_required {
             found.error(

@@ -27,11 +27,11 @@ pub(super) fn check(config: &Config, options: &CheckOptions, found: &mut Finding
                         "sample-unavailable",
                         place,
                         format!(
-                            "{} is there {when}, and {} is not: HAProxy does not start",
+                            "{} can be fetched {when} only, and not {}: HAProxy does not start",
                             sample.fetch,
                             name(event)
                         ),
-                        format!("fetch something else, or {}", instead(event, when)),
+                        format!("fetch something else, or {}", instead(event, &sample)),
                     );
                 }
                 let declared =
@@ -49,13 +49,13 @@ fn name(event: Event) -> &'static str {
     named.map_or("", |(name, _)| name)
 }
 
-fn instead(event: Event, when: &str) -> &'static str {
-    match (event.is_response(), when) {
-        (true, _) => {
-            "keep it in a variable while there is the request: http-request set-var(txn.x) ..."
-        }
-        (false, "of a response") => "send the message on-http-response",
-        _ => "send the message at a later event",
+fn instead(event: Event, sample: &Sample) -> &'static str {
+    if event.is_response() {
+        "keep it in a variable while there is the request: http-request set-var(txn.x) ..."
+    } else if sample.missing_at(Event::HttpResponse).is_none() {
+        "send the message on-http-response"
+    } else {
+        "send the message at a later event"
     }
 }
 
@@ -86,12 +86,9 @@ fn types(
 ) {
     let (name, taken) = (declared.name, declared.types);
     let of_value = without_null(taken);
-    let fix = match declared.sample {
+    let fix = match example(declared) {
         Some(wanted) => format!("send {}, as in {name}={wanted}", declared.expected),
-        None => match example(of_value) {
-            Some(wanted) => format!("send {}, as in {name}={wanted}", declared.expected),
-            None => format!("send {}", declared.expected),
-        },
+        None => format!("send {}", declared.expected),
     };
     if let Some(sent) = sample.types {
         if !sent.intersects(of_value) {
@@ -151,17 +148,18 @@ fn without_null(types: ValueTypes) -> ValueTypes {
     kept.fold(first, ValueTypes::or)
 }
 
-/// A fetch of the type.
-fn example(types: ValueTypes) -> Option<&'static str> {
-    let examples = [
+/// What may be sent for an argument: what its declaration says, or a fetch of the type.
+pub(super) fn example(declared: &ArgumentDeclaration) -> Option<&'static str> {
+    const EXAMPLES: [(ValueTypes, &str); 5] = [
         (ValueTypes::ADDRESS, "src"),
         (ValueTypes::INT64, "src_port"),
         (ValueTypes::BOOL, "ssl_fc"),
         (ValueTypes::STRING, "path"),
         (ValueTypes::BINARY, "req.hdrs_bin"),
     ];
-    let mut fitting = examples.iter().filter(|(one, _)| types.contains(*one));
-    fitting.next().map(|(_, fetch)| *fetch)
+    let mut fitting = EXAMPLES.iter();
+    let fitting = fitting.find(|(types, _)| declared.types.contains(*types));
+    declared.sample.or(fitting.map(|(_, fetch)| *fetch))
 }
 
 /// A body is there only where HAProxy waits for it.
