@@ -81,6 +81,8 @@ pub mod agents;
 mod connection;
 #[cfg(feature = "std")]
 mod dump;
+#[cfg(feature = "std")]
+mod harness;
 mod message;
 #[cfg(feature = "server")]
 mod metrics;
@@ -91,7 +93,9 @@ pub mod spop;
 #[cfg(feature = "server")]
 pub use admin::{Admin, AdminError, Shows, is_local};
 #[cfg(feature = "std")]
-pub use agent::{Agent, AgentDeclaration, AgentError, Fallback, OtherMessages, Reply, Ticket};
+pub use agent::{
+    Agent, AgentDeclaration, AgentError, Fallback, OtherMessages, Reply, Router, Routes, Ticket,
+};
 #[cfg(feature = "std")]
 pub use connection::{
     Admission, CloseReason, Connection, DEFAULT_MAX_FRAME_SIZE, Event, LARGEST_MAX_FRAME_SIZE,
@@ -99,6 +103,8 @@ pub use connection::{
 };
 #[cfg(feature = "std")]
 pub use dump::{FrameDump, FrameFault, StreamDump, StreamItem, dump_stream};
+#[cfg(feature = "std")]
+pub use harness::{Ack, Harness, IntoNotify, Pending};
 #[doc(hidden)]
 pub use message::derived;
 pub use message::{

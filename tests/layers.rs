@@ -13,6 +13,10 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("message", &["spop"]),
     ("agent", &["connection", "message", "spop"]),
     ("agents", &["agent", "message", "spop"]),
+    (
+        "harness",
+        &["agent", "connection", "haproxy_config", "message", "spop"],
+    ),
     ("metrics", &[]),
     (
         "server",

@@ -6,9 +6,11 @@
 
 mod actions;
 mod declaration;
+mod router;
 mod ticket;
 
 pub use declaration::{AgentDeclaration, OtherMessages};
+pub use router::{Router, Routes};
 pub use ticket::Ticket;
 #[cfg_attr(not(feature = "server"), allow(unused_imports))]
 pub(crate) use ticket::{AnswerQueue, LateAnswer};
