@@ -76,6 +76,7 @@ pub mod agents;
 mod connection;
 #[cfg(feature = "std")]
 mod dump;
+mod message;
 #[cfg(feature = "server")]
 mod metrics;
 #[cfg(feature = "server")]
@@ -93,6 +94,10 @@ pub use connection::{
 };
 #[cfg(feature = "std")]
 pub use dump::{FrameDump, FrameFault, StreamDump, StreamItem, dump_stream};
+pub use message::{
+    Cookie, Cookies, Header, HeaderBlob, HeaderBlobWriter, HeaderError, HeaderNames,
+    HeaderNamesWriter, HeaderValues, Headers, HeadersError, HeadersIter, MAX_HEADER_NAME_LEN,
+};
 #[cfg(feature = "server")]
 pub use metrics::{Exposition, Family, Kind, Value};
 #[cfg(feature = "server")]

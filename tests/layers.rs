@@ -11,6 +11,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("connection", &["spop"]),
     ("dump", &["spop"]),
     ("agent", &["connection", "spop"]),
+    ("message", &["spop"]),
     ("agents", &["agent", "spop"]),
     ("metrics", &[]),
     (
