@@ -108,7 +108,9 @@ pub use harness::{Ack, Harness, IntoNotify, Pending};
 #[doc(hidden)]
 pub use message::derived;
 pub use message::{
-    ArgumentDeclaration, ArgumentName, ArgumentValue, Integer, Message, MessageDeclaration,
+    ArgumentDeclaration, ArgumentName, ArgumentValue, Cookie, Cookies, Header, HeaderBlob,
+    HeaderBlobWriter, HeaderError, HeaderNames, HeaderNamesWriter, HeaderValues, Headers,
+    HeadersError, HeadersIter, Integer, MAX_HEADER_NAME_LEN, Message, MessageDeclaration,
     MessageError, MessageFault, ValueError, ValueTypes, Var, VariableDeclaration, VariableType,
 };
 #[cfg(feature = "derive")]

@@ -459,7 +459,7 @@ pub struct Ack {
 impl Ack {
     /// What the variable is set to; `None` if it is not, is unset, or is of another type.
     #[must_use]
-    pub fn get<T: VariableType + ?Sized>(&self, variable: Var<T>) -> Option<T::Value<'_>> {
+    pub fn get<T: VariableType + ?Sized>(&self, variable: Var<T>) -> Option<T::Read<'_>> {
         self.value(variable.variable()).and_then(T::read)
     }
 

@@ -3,6 +3,7 @@
 use core::fmt;
 
 use super::declaration::{ArgumentDeclaration, MessageDeclaration};
+use super::headers::HeadersError;
 use super::value::ValueError;
 use crate::spop::{DecodeError, TypedData};
 
@@ -123,6 +124,7 @@ impl MessageError {
                 let byte = bytes.get(at).copied().unwrap_or_default();
                 MessageFault::NotUtf8 { at, byte }
             }
+            ValueError::Headers(error) => MessageFault::Headers(error),
             ValueError::Invalid(reason) => MessageFault::Invalid(reason),
         };
         Self {
@@ -156,6 +158,8 @@ pub enum MessageFault {
         /// The byte there.
         byte: u8,
     },
+    /// A block of headers is not valid.
+    Headers(HeadersError),
     /// A type of its own refused the value, for this reason.
     Invalid(&'static str),
     /// No field takes this argument, and the message denies such.
@@ -187,6 +191,7 @@ impl fmt::Display for MessageError {
             MessageFault::WrongType(found) => write!(f, "is {found}"),
             MessageFault::OutOfRange(found) => write!(f, "is {found}"),
             MessageFault::NotUtf8 { at, byte } => write!(f, "has {byte:#04x} at byte {at}"),
+            MessageFault::Headers(error) => write!(f, "is not: {error}"),
             MessageFault::Invalid(reason) => f.write_str(reason),
             _ => Ok(()),
         }
@@ -197,6 +202,7 @@ impl core::error::Error for MessageError {
     fn source(&self) -> Option<&(dyn core::error::Error + 'static)> {
         match &self.fault {
             MessageFault::Malformed(error) => Some(error),
+            MessageFault::Headers(error) => Some(error),
             _ => None,
         }
     }

@@ -8,11 +8,17 @@
 
 mod declaration;
 mod error;
+mod header_blob;
+mod headers;
 mod value;
 mod variable;
 
 pub use declaration::{ArgumentDeclaration, MessageDeclaration, VariableDeclaration};
 pub use error::{ArgumentName, Integer, MessageError, MessageFault};
+pub use header_blob::{
+    HeaderBlob, HeaderBlobWriter, HeaderError, HeaderNames, HeaderNamesWriter, MAX_HEADER_NAME_LEN,
+};
+pub use headers::{Cookie, Cookies, Header, HeaderValues, Headers, HeadersError, HeadersIter};
 pub use value::{ArgumentValue, ValueError, ValueTypes};
 pub use variable::{Var, VariableType};
 

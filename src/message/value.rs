@@ -3,6 +3,7 @@
 use core::fmt;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use super::headers::{Headers, HeadersError};
 use crate::spop::TypedData;
 
 /// What a field of a [`Message`](crate::Message) may be.
@@ -100,6 +101,8 @@ pub enum ValueError {
     Range,
     /// It is no UTF-8.
     Utf8,
+    /// It is no block of headers.
+    Headers(HeadersError),
     /// Anything else: what it is, without a subject, as in "is empty".
     Invalid(&'static str),
 }
@@ -250,6 +253,23 @@ impl<'a> ArgumentValue<'a> for TypedData<'a> {
 
     fn to_value(&self) -> TypedData<'_> {
         *self
+    }
+}
+
+/// All headers of a request or a response: `req.hdrs` or `req.hdrs_bin`, `res.hdrs` or `res.hdrs_bin`.
+impl<'a> ArgumentValue<'a> for Headers<'a> {
+    const TYPES: ValueTypes = ValueTypes::BYTES;
+    const EXPECTED: &'static str = "a block of headers";
+
+    fn from_value(value: TypedData<'a>) -> Result<Self, ValueError> {
+        if value.as_bytes().is_none() {
+            return Err(ValueError::Type);
+        }
+        Self::from_value(value).map_err(ValueError::Headers)
+    }
+
+    fn to_value(&self) -> TypedData<'_> {
+        self.as_value()
     }
 }
 

@@ -45,6 +45,7 @@ scenarios! {
     messages::unnamed_arguments_arrive_in_order,
     messages::two_messages_on_one_event_share_a_notify,
     messages::header_blobs_keep_every_byte,
+    messages::both_forms_of_headers_agree,
     messages::post_bodies_arrive_whole,
     messages::a_message_above_max_frame_size,
     messages::a_message_above_the_default_max_frame_size,

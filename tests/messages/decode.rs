@@ -5,7 +5,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use ringspoa::spop::{
     Argument, DecodeError, EncodeError, Frame, FrameId, Messages, NotifyWriter, StreamId, TypedData,
 };
-use ringspoa::{ArgumentValue, Message, MessageError, MessageFault, ValueError, ValueTypes};
+use ringspoa::{
+    ArgumentValue, Headers, Message, MessageError, MessageFault, ValueError, ValueTypes,
+};
 
 /// Everything that a field may be.
 #[derive(Clone, Debug, PartialEq, Message)]
@@ -347,6 +349,45 @@ fn a_type_of_ones_own_may_be_a_field() {
     for (value, text) in texts {
         let found = error::<Load>(&[Argument::new("cpu", value)]);
         assert_eq!(found.to_string(), text);
+    }
+}
+
+#[test]
+fn headers_come_in_both_forms() {
+    #[derive(Debug, PartialEq, Message)]
+    struct Request<'a> {
+        headers: Headers<'a>,
+        response: Option<Headers<'a>>,
+    }
+    let text = TypedData::String(b"host: a.example\r\ncookie: sid=1; lang=en\r\n\r\n");
+    let binary = TypedData::Binary(b"\x04host\x09a.example\x06cookie\x0esid=1; lang=en\0\0");
+    for value in [text, binary] {
+        let sent = payload(|notify| notify.message("request", [Argument::new("headers", value)]));
+        let request = decode::<Request<'_>>(&sent).unwrap();
+        assert_eq!(request.headers.get("Host"), Some(&b"a.example"[..]));
+        assert_eq!(request.headers.cookie("lang"), Some(&b"en"[..]));
+        assert_eq!(request.response, None);
+        let again = payload(|notify| request.encode(notify));
+        assert_eq!(decode::<Request<'_>>(&again), Ok(request));
+    }
+    let wrong = [
+        (
+            TypedData::String(b"host a.example\r\n\r\n"),
+            "is not: header line at byte 0 has no colon",
+        ),
+        (
+            TypedData::Binary(b"\x04host\x09a.example"),
+            "is not: header block ends inside what begins at byte 15",
+        ),
+        (TypedData::Int64(1), "is INT64"),
+        (TypedData::Null, "is NULL"),
+    ];
+    for (value, text) in wrong {
+        let found = error::<Request<'_>>(&[Argument::new("headers", value)]);
+        assert_eq!(
+            found.to_string(),
+            format!("message request: argument headers must be a block of headers, but {text}")
+        );
     }
 }
 

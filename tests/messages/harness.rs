@@ -4,7 +4,10 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
-use ringspoa::{Agent, AgentError, Fallback, Harness, Message, Reply, Router, Ticket, Var};
+use ringspoa::{
+    Agent, AgentError, Fallback, Harness, HeaderBlob, HeaderBlobWriter, HeaderNames,
+    HeaderNamesWriter, Message, Reply, Router, Ticket, Var,
+};
 
 #[derive(Message)]
 struct Ask {
@@ -182,6 +185,26 @@ fn variables_of_all_types_come_back() {
     assert_eq!(ack.get(Var::<i64>::sess("a")), None, "another type");
     assert!(ack.is_unset(LATER));
     assert!(!ack.is_unset(NOW));
+}
+
+#[test]
+fn header_blobs_are_variables() {
+    const ADDED: Var<HeaderBlob<'static>> = Var::req("added");
+    const TAKEN: Var<HeaderNames<'static>> = Var::req("taken");
+    let agent = Router::new("headers", ()).on::<Ask>(|(), ask, reply| {
+        let mut buffer = [0; 128];
+        let mut added = HeaderBlobWriter::new(&mut buffer);
+        added.header("X-Score", ask.n.to_string())?;
+        reply.set(ADDED, added.finish())?;
+        let mut buffer = [0; 128];
+        let mut taken = HeaderNamesWriter::new(&mut buffer);
+        taken.name("x-forwarded-for")?;
+        Ok(reply.set(TAKEN, taken.finish())?)
+    });
+    let ack = Harness::new(agent).notify(&Ask { n: 7 }).ack();
+    let added = ack.get(ADDED).expect("it is set");
+    assert_eq!(added.get("x-score"), Some(&b"7"[..]));
+    assert_eq!(ack.get(TAKEN), Some(&b"\x0fx-forwarded-for\0"[..]));
 }
 
 #[test]

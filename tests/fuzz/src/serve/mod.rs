@@ -9,6 +9,7 @@
 mod config;
 mod connection;
 mod control;
+mod headers;
 mod list;
 mod memory;
 mod notify;
@@ -18,6 +19,7 @@ mod values;
 pub use config::{config, flags};
 pub use connection::connection;
 pub use control::{disconnect, hello};
+pub use headers::headers;
 pub use list::list;
 pub use notify::{ack, frame, notify};
 pub use round_trip::round_trip;
@@ -34,6 +36,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("disconnect", disconnect),
     ("flags", flags),
     ("frame", frame),
+    ("headers", headers),
     ("hello", hello),
     ("list", list),
     ("notify", notify),
