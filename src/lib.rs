@@ -82,6 +82,8 @@ mod connection;
 #[cfg(feature = "std")]
 mod dump;
 #[cfg(feature = "std")]
+mod haproxy_config;
+#[cfg(feature = "std")]
 mod harness;
 mod message;
 #[cfg(feature = "server")]
@@ -103,6 +105,8 @@ pub use connection::{
 };
 #[cfg(feature = "std")]
 pub use dump::{FrameDump, FrameFault, StreamDump, StreamItem, dump_stream};
+#[cfg(feature = "std")]
+pub use haproxy_config::{ConfigTextError, HaproxyVersion, HaproxyVersionError, SpoeConfig};
 #[cfg(feature = "std")]
 pub use harness::{Ack, Harness, IntoNotify, Pending};
 #[doc(hidden)]

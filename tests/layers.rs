@@ -13,6 +13,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("message", &["spop"]),
     ("agent", &["connection", "message", "spop"]),
     ("agents", &["agent", "message", "spop"]),
+    ("haproxy_config", &["agent", "message", "spop"]),
     (
         "harness",
         &["agent", "connection", "haproxy_config", "message", "spop"],
@@ -77,7 +78,8 @@ fn rooms_import_only_what_the_map_allows() {
                     "process",
                     "serve",
                     "service_manager",
-                    "shown"
+                    "shown",
+                    "spoe_config"
                 ]
                 .contains(&room.as_str()),
                 "{room} is not on the map"
