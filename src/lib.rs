@@ -108,7 +108,9 @@ pub use dump::{FrameDump, FrameFault, StreamDump, StreamItem, dump_stream};
 #[cfg(feature = "std")]
 pub use haproxy_config::{ConfigTextError, HaproxyVersion, HaproxyVersionError, SpoeConfig};
 #[cfg(feature = "std")]
-pub use harness::{Ack, Harness, IntoNotify, Pending};
+pub use harness::{
+    Ack, Harness, IntoNotify, Pending, TestAnswer, TestClient, TestHaproxy, TestHaproxyError,
+};
 #[doc(hidden)]
 pub use message::derived;
 pub use message::{

@@ -16,7 +16,14 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("haproxy_config", &["agent", "message", "spop"]),
     (
         "harness",
-        &["agent", "connection", "haproxy_config", "message", "spop"],
+        &[
+            "agent",
+            "connection",
+            "haproxy_config",
+            "haproxy_config",
+            "message",
+            "spop",
+        ],
     ),
     ("metrics", &[]),
     (

@@ -15,3 +15,4 @@ mod words;
 pub use error::ConfigTextError;
 pub use render::SpoeConfig;
 pub use version::{HaproxyVersion, HaproxyVersionError};
+pub(crate) use words::quoted;

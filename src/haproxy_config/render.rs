@@ -215,6 +215,12 @@ impl SpoeConfig {
         format!("{}.{}.{name}", scope.as_str(), self.prefix)
     }
 
+    /// What it is made from.
+    pub(crate) fn declaration(&self) -> &AgentDeclaration {
+        &self.declaration
+    }
+
+    /// The name in HAProxy of the [`error_variable`](Self::error_variable).
     pub(crate) fn error_variable_name(&self) -> String {
         self.full_name(Scope::Transaction, &self.error_variable)
     }

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 /// The word that HAProxy reads as exactly this text, quoted where it has to be. The text has no control
 /// characters.
-pub(super) fn quoted(text: &str) -> Cow<'_, str> {
+pub(crate) fn quoted(text: &str) -> Cow<'_, str> {
     let is_special = |c: char| matches!(c, ' ' | '"' | '\'' | '\\' | '#' | '$');
     if !text.is_empty() && !text.contains(is_special) {
         return Cow::Borrowed(text);
