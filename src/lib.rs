@@ -7,7 +7,9 @@
 //! - [`Connection`], the rules of one connection as a state machine without I/O (feature `std`).
 //! - [`Server`], which serves an [`Agent`] on every core (feature `server`, on by default).
 //!
-//! Beside them, [`FrameDump`] and [`dump_stream`] print frames for people (feature `std`).
+//! Beside them, [`FrameDump`] and [`dump_stream`] print frames for people, [`SpoeConfig`] makes HAProxy's
+//! configuration from what an agent declares, and [`TestHaproxy`] runs a real HAProxy in the tests of
+//! agents (feature `std`).
 //!
 //! An agent reads messages and writes actions. This one tells HAProxy which backend to use:
 //!

@@ -30,9 +30,9 @@ const PROCESSING_TIMEOUT: Duration = Duration::from_secs(5);
 /// What an HTTP request may take beyond what its messages do.
 const HTTP_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// The longest path of a folder with sockets: a Unix socket's is limited to 107 bytes, of which HAProxy
-/// takes 19 for the name that it binds under before it renames.
-const MAX_FOLDER_LEN: usize = 64;
+/// The longest path of a folder with sockets: of the 107 bytes that a Unix socket's may have, HAProxy keeps
+/// 14 for the name that it binds before it renames, and the sockets' own names take 12.
+const MAX_FOLDER_LEN: usize = 107 - 14 - 12;
 
 /// A running HAProxy that asks an agent about every request, and shows what that set.
 ///
@@ -77,8 +77,8 @@ pub struct TestHaproxy {
 
 impl TestHaproxy {
     /// Starts it before the agent that listens at `address`: `127.0.0.1:9000` or `unix:/PATH`, as
-    /// [`Server::addresses`](crate::Server::addresses) has them, or as HAProxy writes addresses. A request
-    /// waits for the agent for at most 5 s.
+    /// `Server::addresses` has them, or as HAProxy writes addresses. A request waits for the agent for at
+    /// most 5 s; HAProxy up to 3.0 does so, too, where nothing listens.
     ///
     /// # Errors
     ///
@@ -693,18 +693,20 @@ struct Folder(PathBuf);
 impl Folder {
     fn new() -> Result<Self, TestHaproxyError> {
         static NEXT: AtomicU32 = AtomicU32::new(0);
-        let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let name = format!("ringspoa-haproxy-{}-{number}", std::process::id());
-        let mut path = std::env::temp_dir().join(&name);
-        // HAProxy reads it as text, and its sockets' paths are short.
-        if path.to_str().is_none_or(|path| path.len() > MAX_FOLDER_LEN) {
-            path = Path::new("/tmp").join(&name);
+        loop {
+            let number = NEXT.fetch_add(1, Ordering::Relaxed);
+            let name = format!("ringspoa-haproxy-{}-{number}", std::process::id());
+            let mut path = std::env::temp_dir().join(&name);
+            if !is_fit_for_sockets(&path) {
+                path = Path::new("/tmp").join(&name);
+            }
+            match DirBuilder::new().mode(0o700).create(&path) {
+                Ok(()) => return Ok(Self(path)),
+                // Of a process of the same id that was killed.
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(folder_error(&path, &error)),
+            }
         }
-        DirBuilder::new()
-            .mode(0o700)
-            .create(&path)
-            .map_err(|error| folder_error(&path, &error))?;
-        Ok(Self(path))
     }
 
     fn file(&self, name: &str) -> PathBuf {
@@ -729,6 +731,14 @@ impl Folder {
         let bytes = fs::read(self.file(name)).unwrap_or_default();
         String::from_utf8_lossy(&bytes).into_owned()
     }
+}
+
+/// Whether HAProxy can listen on sockets in the folder: it takes `$` in an address for a variable of the
+/// environment, and `,` for the next address.
+fn is_fit_for_sockets(folder: &Path) -> bool {
+    let is_fit = |c: char| !c.is_control() && !matches!(c, '$' | ',');
+    let text = folder.to_str();
+    text.is_some_and(|text| text.len() <= MAX_FOLDER_LEN && text.chars().all(is_fit))
 }
 
 fn folder_error(path: &Path, error: &io::Error) -> TestHaproxyError {
@@ -845,6 +855,20 @@ mod tests {
         );
         for header in ["", "31", "3:31", "31:3x"] {
             assert!(Found::parse(header, ValueTypes::ANY).is_none(), "{header}");
+        }
+    }
+
+    #[test]
+    fn folders_that_haproxy_would_misread_are_not_taken() {
+        assert!(is_fit_for_sockets(Path::new("/tmp/a b'#\"/c")));
+        assert!(is_fit_for_sockets(Path::new(&"/".repeat(MAX_FOLDER_LEN))));
+        for path in [
+            "/tmp/$a",
+            "/tmp/a,b",
+            "/tmp/a\n",
+            &"/".repeat(MAX_FOLDER_LEN + 1),
+        ] {
+            assert!(!is_fit_for_sockets(Path::new(path)), "{path}");
         }
     }
 
