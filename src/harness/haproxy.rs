@@ -199,7 +199,9 @@ impl TestHaproxy {
                     self.error(&format!("HAProxy {} did not start: {status}", self.version))
                 );
             }
-            if exchange(&self.folder.file(ORIGIN), probe).is_ok_and(|answer| !answer.is_empty()) {
+            if exchange(&self.folder.file(ORIGIN), probe, b"")
+                .is_ok_and(|answer| !answer.is_empty())
+            {
                 return Ok(());
             }
             if Instant::now() > end {
@@ -255,8 +257,9 @@ impl TestClient<'_> {
         headers: &[(&str, &str)],
         body: impl AsRef<[u8]>,
     ) -> Result<TestAnswer, TestHaproxyError> {
-        let request = http_request(self.address, method, path, headers, body.as_ref())?;
-        let response = exchange(&self.haproxy.folder.file(FRONTEND), &request)
+        let body = body.as_ref();
+        let head = http_head(self.address, method, path, headers, body.len())?;
+        let response = exchange(&self.haproxy.folder.file(FRONTEND), &head, body)
             .map_err(|error| self.haproxy.error(&format!("{method} {path}: {error}")))?;
         TestAnswer::parse(&response, &self.haproxy.variables).map_err(|what| {
             let shown = String::from_utf8_lossy(&response);
@@ -508,18 +511,6 @@ fn main_file(
     config: &SpoeConfig,
     folder: &Folder,
 ) -> Result<String, crate::haproxy_config::ConfigTextError> {
-    let has_event = |name: &str| {
-        let mut messages = config.declaration().messages.iter();
-        messages.any(|message| message.event == Some(name))
-    };
-    // These events are those of inspections, which take place only where there is a rule.
-    let inspect = "    tcp-request inspect-delay 10s\n    tcp-request content accept if HTTP\n";
-    let inspect_if = |name: &str| if has_event(name) { inspect } else { "" };
-    let inspect_response = if has_event("on-tcp-response") {
-        "    tcp-response content accept\n"
-    } else {
-        ""
-    };
     // Variables of the request are gone when the response comes: the copies of them.
     let mut copies = String::new();
     let mut headers = String::new();
@@ -565,11 +556,11 @@ defaults
 frontend ringspoa-test
     bind {frontend} accept-proxy
     option http-buffer-request
-{inspect_frontend}{frontend_lines}{headers}    http-after-response set-header {END_HEADER} 1
+{frontend_lines}{headers}    http-after-response set-header {END_HEADER} 1
     default_backend ringspoa-test-server
 
 backend ringspoa-test-server
-{inspect_backend}{inspect_response}{copies}    server origin {origin}
+{copies}    server origin {origin}
 
 frontend ringspoa-test-origin
     bind {origin}
@@ -578,8 +569,6 @@ frontend ringspoa-test-origin
 {backend}",
         frontend = folder.address(FRONTEND),
         origin = folder.address(ORIGIN),
-        inspect_frontend = inspect_if("on-frontend-tcp-request"),
-        inspect_backend = inspect_if("on-backend-tcp-request"),
         frontend_lines = config.frontend_lines()?,
         backend = config.backend()?,
     ))
@@ -628,13 +617,13 @@ fn version(executable: &OsStr) -> Result<HaproxyVersion, TestHaproxyError> {
     })
 }
 
-/// The request as it is sent, behind the line of the PROXY protocol that says where the client is.
-fn http_request(
+/// What precedes the body, behind the line of the PROXY protocol that says where the client is.
+fn http_head(
     client: IpAddr,
     method: &str,
     path: &str,
     headers: &[(&str, &str)],
-    body: &[u8],
+    body_len: usize,
 ) -> Result<Vec<u8>, TestHaproxyError> {
     let is_word = |text: &str| !text.is_empty() && !text.contains([' ', '\r', '\n', '\0']);
     let is_line = |text: &str| !text.contains(['\r', '\n', '\0']);
@@ -662,19 +651,20 @@ fn http_request(
     if !has("host") {
         text.push_str("host: test\r\n");
     }
-    if !body.is_empty() && !has("content-length") && !has("transfer-encoding") {
-        let _ = write!(text, "content-length: {}\r\n", body.len());
+    if body_len > 0 && !has("content-length") && !has("transfer-encoding") {
+        let _ = write!(text, "content-length: {body_len}\r\n");
     }
     text.push_str("connection: close\r\n\r\n");
-    Ok([text.as_bytes(), body].concat())
+    Ok(text.into_bytes())
 }
 
 /// Sends a request, and reads until HAProxy closes.
-fn exchange(socket: &Path, request: &[u8]) -> io::Result<Vec<u8>> {
+fn exchange(socket: &Path, head: &[u8], body: &[u8]) -> io::Result<Vec<u8>> {
     let mut stream = UnixStream::connect(socket)?;
     stream.set_read_timeout(Some(HTTP_TIMEOUT))?;
     stream.set_write_timeout(Some(HTTP_TIMEOUT))?;
-    stream.write_all(request)?;
+    stream.write_all(head)?;
+    stream.write_all(body)?;
     let mut response = Vec::new();
     stream.read_to_end(&mut response).map_err(|error| {
         if error.kind() == io::ErrorKind::WouldBlock {
@@ -873,13 +863,13 @@ mod tests {
     }
 
     #[test]
-    fn requests_are_one_request() {
+    fn heads_are_of_one_request() {
         let client = IpAddr::from([192, 0, 2, 1]);
-        let bytes = http_request(client, "POST", "/a", &[("Host", "b")], b"body").unwrap();
+        let bytes = http_head(client, "POST", "/a", &[("Host", "b")], 4).unwrap();
         assert_eq!(
             String::from_utf8(bytes).unwrap(),
             "PROXY TCP4 192.0.2.1 127.0.0.1 40000 80\r\nPOST /a HTTP/1.1\r\nHost: b\r\n\
-             content-length: 4\r\nconnection: close\r\n\r\nbody"
+             content-length: 4\r\nconnection: close\r\n\r\n"
         );
         for (method, path, header) in [
             ("GET", "/a b", ("a", "b")),
@@ -887,7 +877,7 @@ mod tests {
             ("GET", "/", ("a b", "c")),
             ("GET", "/", ("a", "b\r\nc: d")),
         ] {
-            let error = http_request(client, method, path, &[header], b"").unwrap_err();
+            let error = http_head(client, method, path, &[header], 0).unwrap_err();
             assert!(error.to_string().contains("no HTTP request"), "{error}");
         }
     }

@@ -1,7 +1,11 @@
 //! `TestHaproxy`, which users' tests are made with: configurations made from declarations, in real
 //! HAProxy, with an agent that is there or is not.
 
+use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use ringspoa::agents::remediation::{RemediationAgent, embedded};
@@ -274,7 +278,7 @@ pub(crate) fn all_events_groups_and_scopes(version: Version) {
         .with_variable(REQ)
         .with_variable(RES);
     let (sender, seen) = std::sync::mpsc::channel();
-    let sender = std::sync::Arc::new(std::sync::Mutex::new(sender));
+    let sender = Arc::new(Mutex::new(sender));
     let served = Served::start(move |messages, reply| {
         while let Some(mut message) = messages.next_message()? {
             let name = String::from_utf8_lossy(message.name()).into_owned();
@@ -429,6 +433,40 @@ pub(crate) fn what_haproxy_says_is_in_the_error(version: Version) {
     assert_eq!(shown, debugged, "a test that returns it shows it");
 }
 
+/// The socket that requests go to, which is nobody's matter but of these tests.
+fn frontend_of(haproxy: &TestHaproxy) -> PathBuf {
+    let debugged = format!("{haproxy:?}");
+    let folder = debugged.split('"').nth(1).expect("a folder");
+    Path::new(folder).join("http.sock")
+}
+
+/// The agent is asked once the whole body is there, also where it comes late.
+pub(crate) fn bodies_are_waited_for(version: Version) {
+    let declaration = AgentDeclaration::new("bodies").with_message::<InAGroup<'_>>();
+    let (sender, seen) = std::sync::mpsc::channel();
+    let sender = Arc::new(Mutex::new(sender));
+    let served = Served::start(move |messages, _| {
+        let mut message = messages.next_message()?.ok_or("no message")?;
+        let body = InAGroup::decode(&mut message)?.body.to_vec();
+        let sender = sender.lock().map_err(|_| "poisoned")?;
+        sender.send(body).map_err(|_| "nobody listens")?;
+        Ok(())
+    });
+    let haproxy = start(version, &declaration, &served);
+    let mut socket = UnixStream::connect(frontend_of(&haproxy)).expect("a connection");
+    let head = b"PROXY UNKNOWN\r\nPOST / HTTP/1.1\r\nhost: test\r\nx-when: now # 'or' never\r\n\
+                 connection: close\r\ncontent-length: 8\r\n\r\nfour";
+    socket.write_all(head).expect("room for it");
+    std::thread::sleep(Duration::from_millis(50));
+    socket.write_all(b"more").expect("room for it");
+    let mut response = Vec::new();
+    socket.read_to_end(&mut response).expect("a response");
+    assert!(response.starts_with(b"HTTP/1.1 200"));
+    assert_eq!(seen.try_iter().collect::<Vec<_>>(), [b"fourmore"]);
+    drop(haproxy);
+    served.finish();
+}
+
 /// The process and its folder are gone when it is dropped, also while requests wait.
 pub(crate) fn nothing_is_left_behind(version: Version) {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
@@ -436,13 +474,11 @@ pub(crate) fn nothing_is_left_behind(version: Version) {
         .address(listener.local_addr().expect("its address"))
         .processing_timeout(Duration::from_secs(60));
     let haproxy = start_with(version, &config);
-    let debugged = format!("{haproxy:?}");
-    let folder = debugged.split('"').nth(1).expect("a folder").to_owned();
-    assert!(std::path::Path::new(&folder).join("http.sock").exists());
+    let socket = frontend_of(&haproxy);
+    assert!(socket.exists());
     let began = Instant::now();
     std::thread::scope(|scope| {
         let waiting = scope.spawn(|| {
-            let socket = std::path::Path::new(&folder).join("http.sock");
             crate::http::Request::get("/")
                 .behind_proxy([127, 0, 0, 1].into())
                 .send(&socket)
@@ -454,5 +490,6 @@ pub(crate) fn nothing_is_left_behind(version: Version) {
         assert!(waiting.join().expect("no panic").is_err());
     });
     assert!(began.elapsed() < GONE, "{:?}", began.elapsed());
-    assert!(!std::path::Path::new(&folder).exists(), "{folder}");
+    let folder = socket.parent().expect("its folder");
+    assert!(!folder.exists(), "{}", folder.display());
 }
