@@ -133,20 +133,12 @@ impl Print {
             (None, Some(address)) => config = config.address(address),
             (None, None) => {}
         }
-        let spoe = || config.spoe().map_err(|error| error.to_string());
-        let backend = || config.backend().map_err(|error| error.to_string());
-        let frontend = || config.frontend_lines().map_err(|error| error.to_string());
-        match self.part {
-            Part::Spoe => spoe(),
-            Part::Backend => backend(),
-            Part::Frontend => frontend(),
-            Part::All => Ok(format!(
-                "{}\n# ---- the rest is for haproxy.cfg: in each frontend that asks the agent\n{}\n\
-                 # ---- and once\n{}",
-                spoe()?,
-                frontend()?,
-                backend()?
-            )),
-        }
+        let text = match self.part {
+            Part::Spoe => config.spoe(),
+            Part::Backend => config.backend(),
+            Part::Frontend => config.frontend_lines(),
+            Part::All => config.text(),
+        };
+        text.map_err(|error| error.to_string())
     }
 }

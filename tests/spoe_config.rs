@@ -460,9 +460,10 @@ fn errors_name_the_thing_and_the_fix() {
             assert_eq!(config.frontend_lines().unwrap_err().to_string(), error);
         }
     }
-    let config = SpoeConfig::new(&fine);
-    assert_eq!(config.backend(), Err(ConfigTextError::NoAddress));
-    let error = config.clone().address("127.0.0.1:0").backend().unwrap_err();
+    let config = SpoeConfig::new(&fine).address("127.0.0.1:0");
+    let error = config.backend().unwrap_err();
+    assert!(matches!(error, ConfigTextError::Setting { .. }));
+    assert_eq!(config.text(), Err(error.clone()));
     assert!(error.to_string().contains("has the port 0"), "{error}");
     // 63 bytes are what HAProxy takes: scope, two full stops, the prefix and the name.
     for (len, fits) in [(57, true), (58, false)] {
@@ -535,7 +536,9 @@ fn run(arguments: &[&str]) -> (Option<i32>, String, String) {
 
 #[test]
 fn the_command_prints_the_parts() {
-    let config = SpoeConfig::new(&compiled_in()).address("127.0.0.1:9000");
+    // Where the server listens by default.
+    let config = SpoeConfig::new(&compiled_in());
+    assert!(config.backend().unwrap().contains("127.0.0.1:9000"));
     let old = config.clone().for_haproxy(HaproxyVersion::V2_6);
     for (arguments, expected) in [
         (&["--part", "spoe"][..], config.spoe()),
@@ -560,7 +563,7 @@ fn the_command_prints_the_parts() {
         assert_eq!(out, expected.unwrap(), "{arguments:?}");
     }
     let (code, all, _) = run(&[]);
-    assert_eq!(code, Some(0));
+    assert_eq!((code, &all), (Some(0), &config.text().unwrap()));
     for part in [config.spoe(), config.backend(), config.frontend_lines()] {
         let part = part.unwrap();
         assert!(all.contains(&part), "{all} lacks {part}");

@@ -99,8 +99,6 @@ pub enum ConfigTextError {
         /// What is wrong with it.
         fault: &'static str,
     },
-    /// A backend was asked for, but not where the agent is.
-    NoAddress,
 }
 
 impl fmt::Display for ConfigTextError {
@@ -165,9 +163,6 @@ impl fmt::Display for ConfigTextError {
             Self::Setting { what, value, fault } => {
                 write!(f, "{what} '{}' {fault}", value.escape_debug())
             }
-            Self::NoAddress => f.write_str(
-                "the backend needs the address that the agent listens on, as in 127.0.0.1:9000",
-            ),
         }
     }
 }

@@ -31,6 +31,9 @@ const MAX_FULL_NAME_LEN: usize = 63;
 /// How wide lines get before the next word goes on a line of its own.
 const WIDTH: usize = 100;
 
+/// Where a server listens unless something else is said.
+const ADDRESS: &str = "127.0.0.1:9000";
+
 /// What a request waits at most unless something else is said.
 const PROCESSING_TIMEOUT: Duration = Duration::from_millis(100);
 
@@ -90,7 +93,7 @@ const PROCESSING_TIMEOUT: Duration = Duration::from_millis(100);
 pub struct SpoeConfig {
     declaration: AgentDeclaration,
     version: HaproxyVersion,
-    address: Option<String>,
+    address: String,
     processing_timeout: Duration,
     engine: String,
     backend: String,
@@ -110,7 +113,7 @@ impl SpoeConfig {
         Self {
             declaration: declaration.clone(),
             version: HaproxyVersion::V3_2,
-            address: None,
+            address: ADDRESS.to_owned(),
             processing_timeout: PROCESSING_TIMEOUT,
             engine: String::new(),
             backend: String::new(),
@@ -132,11 +135,11 @@ impl SpoeConfig {
     /// Where HAProxy finds the agent, as in its `server` line: `127.0.0.1:9000`,
     /// `unix@/run/ringspoa/ringspoa.sock`. The form that the server's own settings have,
     /// `unix:/PATH[,mode=OCTAL]...`, is understood, too; for an address that stands for all of the
-    /// machine's it is the loopback one.
+    /// machine's it is the loopback one. Default `127.0.0.1:9000`, where a server listens by default.
     #[must_use]
     pub fn address(mut self, address: impl Display) -> Self {
         let address = address.to_string();
-        self.address = Some(if let Some(rest) = address.strip_prefix("unix:") {
+        self.address = if let Some(rest) = address.strip_prefix("unix:") {
             let path = rest.split(',').next().unwrap_or(rest);
             format!("unix@{path}")
         } else if let Some(port) = address.strip_prefix("0.0.0.0:") {
@@ -145,7 +148,7 @@ impl SpoeConfig {
             format!("[::1]:{port}")
         } else {
             address
-        });
+        };
         self
     }
 
@@ -223,6 +226,22 @@ impl SpoeConfig {
     /// The name in HAProxy of the [`error_variable`](Self::error_variable).
     pub(crate) fn error_variable_name(&self) -> String {
         self.full_name(Scope::Transaction, &self.error_variable)
+    }
+
+    /// All of it, for people to take apart: the SPOE file, and with comments that say where they belong the
+    /// lines for frontends and the backend.
+    ///
+    /// # Errors
+    ///
+    /// As for [`backend`](Self::backend).
+    pub fn text(&self) -> Result<String, ConfigTextError> {
+        Ok(format!(
+            "{}\n# ---- the rest is for haproxy.cfg: in each frontend that asks the agent\n{}\n\
+             # ---- and once\n{}",
+            self.spoe()?,
+            self.frontend_lines()?,
+            self.backend()?
+        ))
     }
 
     /// The SPOE file: the engine with its `spoe-agent`, `spoe-message` and `spoe-group` sections.
@@ -305,10 +324,10 @@ impl SpoeConfig {
     ///
     /// # Errors
     ///
-    /// As for [`spoe`](Self::spoe), and `NoAddress` if none was given.
+    /// As for [`spoe`](Self::spoe), and if the address has no port to connect to.
     pub fn backend(&self) -> Result<String, ConfigTextError> {
         self.check()?;
-        let address = self.address.as_deref().ok_or(ConfigTextError::NoAddress)?;
+        let address = &*self.address;
         if address.ends_with(":0") && !address.starts_with("unix@") {
             return Err(ConfigTextError::Setting {
                 what: "address",
@@ -474,9 +493,7 @@ impl SpoeConfig {
         section_name("the engine", &self.engine)?;
         variable_name("the prefix of variables", &self.prefix)?;
         variable_name("the error variable", &self.error_variable)?;
-        if let Some(address) = &self.address {
-            setting("address", address)?;
-        }
+        setting("address", &self.address)?;
         setting("path of the SPOE file", &self.spoe_file)?;
         if self.processing_timeout.as_millis() == 0 {
             return Err(ConfigTextError::Setting {

@@ -53,7 +53,7 @@ const MAX_FOLDER_LEN: usize = 107 - 14 - 12;
 /// // The agent is served here, as in production.
 /// let haproxy = TestHaproxy::start(&declaration, "127.0.0.1:9000")?;
 /// let answer = haproxy.get("/path", &[("user-agent", "curl")])?;
-/// assert_eq!(answer.variable(SCORE), Some(7));
+/// assert_eq!(answer.get(SCORE), Some(7));
 /// let banned = haproxy.client([192, 0, 2, 1]).get("/", &[])?;
 /// assert_eq!(banned.text("txn.score"), Some("100"));
 /// # Ok::<(), ringspoa::TestHaproxyError>(())
@@ -287,7 +287,7 @@ impl TestAnswer {
     ///
     /// If the agent does not declare it, or has set it to something of another type.
     #[track_caller]
-    pub fn variable<T: VariableType + ?Sized>(&self, variable: Var<T>) -> Option<T::Read<'_>> {
+    pub fn get<T: VariableType + ?Sized>(&self, variable: Var<T>) -> Option<T::Read<'_>> {
         let name = variable.to_string();
         let found = self.found(&name)?;
         let value = found.typed(T::TYPES).and_then(T::read);

@@ -110,29 +110,29 @@ pub(crate) fn variables_of_each_type_come_back(version: Version) {
         let answer = haproxy.client(client).get(&path, &[]);
         let answer = answer.unwrap_or_else(|error| panic!("{error}"));
         assert_eq!(answer.spoe_error(), None, "{answer:?}");
-        assert_eq!(answer.variable(BOOL), Some(number % 2 == 1));
+        assert_eq!(answer.get(BOOL), Some(number % 2 == 1));
         assert_eq!(answer.text("txn.a_bool"), Some(["0", "1"][number % 2]));
         let i32s = [i32::MIN, -1, i32::MAX];
-        assert_eq!(answer.variable(I32), Some(i32s[number % 3]));
-        assert_eq!(answer.variable(U32), Some([0, u32::MAX][number % 2]));
+        assert_eq!(answer.get(I32), Some(i32s[number % 3]));
+        assert_eq!(answer.get(U32), Some([0, u32::MAX][number % 2]));
         let i64s = [i64::MIN, -5, 1, i64::MAX];
-        assert_eq!(answer.variable(I64), Some(i64s[number % 4]));
+        assert_eq!(answer.get(I64), Some(i64s[number % 4]));
         assert_eq!(
             answer.text("txn.an_i64"),
             Some(&*i64s[number % 4].to_string())
         );
         let u64s = [u64::MAX, 1 << 63, 7];
-        assert_eq!(answer.variable(U64), Some(u64s[number % 3]));
+        assert_eq!(answer.get(U64), Some(u64s[number % 3]));
         let ipv4s = [Ipv4Addr::LOCALHOST, Ipv4Addr::BROADCAST];
-        assert_eq!(answer.variable(IPV4), Some(ipv4s[number % 2]));
+        assert_eq!(answer.get(IPV4), Some(ipv4s[number % 2]));
         let ipv6s = [Ipv6Addr::LOCALHOST, Ipv6Addr::UNSPECIFIED];
-        assert_eq!(answer.variable(IPV6), Some(ipv6s[number % 2]));
-        assert_eq!(answer.variable(IP), Some(client));
+        assert_eq!(answer.get(IPV6), Some(ipv6s[number % 2]));
+        assert_eq!(answer.get(IP), Some(client));
         assert_eq!(answer.text("txn.an_ip"), Some(&*client.to_string()));
-        assert_eq!(answer.variable(TEXT), Some(TEXTS[number % TEXTS.len()]));
+        assert_eq!(answer.get(TEXT), Some(TEXTS[number % TEXTS.len()]));
         assert_eq!(answer.text("txn.text"), Some(TEXTS[number % TEXTS.len()]));
         let binary = BINARIES[number % BINARIES.len()];
-        assert_eq!(answer.variable(BYTES), Some(binary));
+        assert_eq!(answer.get(BYTES), Some(binary));
     }
     drop(haproxy);
     served.finish();
@@ -156,8 +156,8 @@ pub(crate) fn a_variable_that_is_not_set_is_none(version: Version) {
     for variable in of_all_types().variables {
         assert_eq!(answer.text(&format!("txn.{}", variable.name)), None);
     }
-    assert_eq!(answer.variable(I64), None);
-    assert_eq!(answer.variable(TEXT), None);
+    assert_eq!(answer.get(I64), None);
+    assert_eq!(answer.get(TEXT), None);
     assert_eq!(answer.spoe_error(), None);
 
     // What is not of the declared type is a mistake of the agent, and not read as something it is not.
@@ -167,16 +167,12 @@ pub(crate) fn a_variable_that_is_not_set_is_none(version: Version) {
         let panic = std::panic::catch_unwind(read).expect_err("a complaint");
         panic.downcast_ref::<String>().expect("a text").clone()
     };
-    let text = complaint("/number", &|answer| {
-        assert!(answer.variable(TEXT).is_none())
-    });
+    let text = complaint("/number", &|answer| assert!(answer.get(TEXT).is_none()));
     assert!(text.contains("txn.text is to be STRING"), "{text}");
     assert!(text.contains("the number 5"), "{text}");
-    let text = complaint("/binary", &|answer| {
-        assert!(answer.variable(TEXT).is_none())
-    });
+    let text = complaint("/binary", &|answer| assert!(answer.get(TEXT).is_none()));
     assert!(text.contains("\"ff00\""), "{text}");
-    let text = complaint("/large", &|answer| assert!(answer.variable(U32).is_none()));
+    let text = complaint("/large", &|answer| assert!(answer.get(U32).is_none()));
     assert!(text.contains("the number -5"), "{text}");
     let text = complaint("/", &|answer| assert!(answer.text("txn.texts").is_none()));
     assert!(
@@ -199,7 +195,7 @@ pub(crate) fn an_agent_that_is_down_is_an_error_of_spoe(version: Version) {
     let answer = haproxy.get("/1", &[]).expect("an answer");
     assert!(began.elapsed() < GONE, "{:?}", began.elapsed());
     assert_eq!(answer.spoe_error(), Some(1));
-    assert_eq!(answer.variable(I64), None);
+    assert_eq!(answer.get(I64), None);
 }
 
 #[derive(Debug, Message)]
@@ -312,14 +308,14 @@ pub(crate) fn all_events_groups_and_scopes(version: Version) {
     let mut declared: Vec<_> = declaration.messages.iter().map(|m| m.name).collect();
     declared.sort_unstable();
     assert_eq!(names, declared);
-    assert_eq!(answer.variable(PROC), Some(12));
-    assert_eq!(answer.variable(SESS), Some("session"));
-    assert_eq!(answer.variable(TXN), Some("a body"));
-    assert_eq!(answer.variable(REQ), Some("request"));
-    assert_eq!(answer.variable(RES), Some(200));
+    assert_eq!(answer.get(PROC), Some(12));
+    assert_eq!(answer.get(SESS), Some("session"));
+    assert_eq!(answer.get(TXN), Some("a body"));
+    assert_eq!(answer.get(REQ), Some("request"));
+    assert_eq!(answer.get(RES), Some(200));
 
     let answer = haproxy.get("/", &[]).expect("an answer");
-    assert_eq!(answer.variable(TXN), None, "the condition is false");
+    assert_eq!(answer.get(TXN), None, "the condition is false");
     assert!(!seen.try_iter().any(|name| name == "in-a-group"));
     drop(haproxy);
     served.finish();
@@ -360,7 +356,7 @@ pub(crate) fn samples_are_quoted(version: Version) {
         both: "2'$\"",
         empty: "",
     };
-    assert_eq!(answer.variable(TXN), Some(&*format!("{expected:?}")));
+    assert_eq!(answer.get(TXN), Some(&*format!("{expected:?}")));
     drop(haproxy);
     served.finish();
 }
@@ -380,7 +376,7 @@ pub(crate) fn the_compiled_in_agent_is_asked(version: Version) {
     ] {
         let client: IpAddr = client.parse().expect("an address");
         let answer = haproxy.client(client).get("/", &[]).expect("an answer");
-        assert_eq!(answer.variable(variable), Some(expected), "{client}");
+        assert_eq!(answer.get(variable), Some(expected), "{client}");
     }
     drop(haproxy);
     served.finish();
