@@ -7,8 +7,8 @@
 #![forbid(unsafe_code)]
 
 mod error;
+mod fetches;
 mod render;
-mod samples;
 mod version;
 mod words;
 

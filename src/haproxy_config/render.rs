@@ -5,7 +5,7 @@ use std::fmt::{Display, Write as _};
 use std::time::Duration;
 
 use super::error::ConfigTextError;
-use super::samples::sample;
+use super::fetches::sample;
 use super::version::HaproxyVersion;
 use super::words::{bad_in_section_name, bad_in_variable_name, fault_of_line, quoted};
 use crate::agent::AgentDeclaration;
