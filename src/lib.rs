@@ -7,7 +7,9 @@
 //! - [`Connection`], the rules of one connection as a state machine without I/O (feature `std`).
 //! - [`Server`], which serves an [`Agent`] on every core (feature `server`, on by default).
 //!
-//! Beside them, [`FrameDump`] and [`dump_stream`] print frames for people (feature `std`).
+//! Beside them, [`FrameDump`] and [`dump_stream`] print frames for people, [`SpoeConfig`] makes HAProxy's
+//! configuration from what an agent declares, and [`TestHaproxy`] runs a real HAProxy in the tests of
+//! agents (feature `std`).
 //!
 //! An agent reads messages and writes actions. This one tells HAProxy which backend to use:
 //!
@@ -82,6 +84,8 @@ mod connection;
 #[cfg(feature = "std")]
 mod dump;
 #[cfg(feature = "std")]
+mod haproxy_config;
+#[cfg(feature = "std")]
 mod harness;
 mod message;
 #[cfg(feature = "server")]
@@ -104,7 +108,11 @@ pub use connection::{
 #[cfg(feature = "std")]
 pub use dump::{FrameDump, FrameFault, StreamDump, StreamItem, dump_stream};
 #[cfg(feature = "std")]
-pub use harness::{Ack, Harness, IntoNotify, Pending};
+pub use haproxy_config::{ConfigTextError, HaproxyVersion, HaproxyVersionError, SpoeConfig};
+#[cfg(feature = "std")]
+pub use harness::{
+    Ack, Harness, IntoNotify, Pending, TestAnswer, TestClient, TestHaproxy, TestHaproxyError,
+};
 #[doc(hidden)]
 pub use message::derived;
 pub use message::{

@@ -8,6 +8,7 @@ mod process;
 mod serve;
 mod service_manager;
 mod shown;
+mod spoe_config;
 
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -45,6 +46,7 @@ enum Command {
     /// it, connections included.
     Serve(Serve),
     Decode(decode::Decode),
+    SpoeConfig(spoe_config::Print),
 }
 
 #[derive(Clone, Debug, Args)]
@@ -210,6 +212,7 @@ fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Serve(serve) => run_serve(serve),
         Command::Decode(decode) => decode::run(&decode, USAGE),
+        Command::SpoeConfig(print) => spoe_config::run(&print, USAGE),
     }
 }
 

@@ -246,14 +246,22 @@ fn one_line(literal: &LitStr) -> Result<String> {
     Ok(text)
 }
 
-/// `CheckClientIp` is `check-client-ip`.
+/// `CheckClientIp` is `check-client-ip`, `HTTPRequest` is `http-request`.
 fn kebab_case(name: &str) -> String {
+    let letters: Vec<char> = name.chars().collect();
     let mut kebab = String::new();
-    for c in name.chars() {
-        if c.is_uppercase() && !kebab.is_empty() {
+    for (index, &letter) in letters.iter().enumerate() {
+        let is_upper = |index: usize| letters.get(index).is_some_and(|c| c.is_uppercase());
+        let is_lower = |index: usize| letters.get(index).is_some_and(|c| c.is_lowercase());
+        // A word begins behind a letter that is not large, and with the last of several large ones.
+        let begins = index > 0 && is_upper(index) && (!is_upper(index - 1) || is_lower(index + 1));
+        if begins && !kebab.ends_with('-') {
             kebab.push('-');
         }
-        kebab.extend(c.to_lowercase());
+        match letter {
+            '_' => kebab.push('-'),
+            letter => kebab.extend(letter.to_lowercase()),
+        }
     }
     kebab
 }
@@ -266,5 +274,8 @@ mod tests {
     fn names_of_structs_become_names_of_messages() {
         assert_eq!(kebab_case("CheckClientIp"), "check-client-ip");
         assert_eq!(kebab_case("Visit"), "visit");
+        assert_eq!(kebab_case("HTTPRequest"), "http-request");
+        assert_eq!(kebab_case("Level2Check"), "level2-check");
+        assert_eq!(kebab_case("Check_Ip"), "check-ip");
     }
 }

@@ -1,7 +1,12 @@
 //! Agents in tests, without a socket: messages in, ACKs out, deadlines in virtual time.
 //!
 //! It is HAProxy's side and the server's loop for one connection in memory; it refuses to know cores,
-//! sockets and the clock.
+//! sockets and the clock. Those that tests from end to end have to do with are in `haproxy`, which starts a
+//! real HAProxy and knows nothing of the agent but where it listens.
+
+mod haproxy;
+
+pub use haproxy::{TestAnswer, TestClient, TestHaproxy, TestHaproxyError};
 
 use std::collections::BTreeMap;
 use std::fmt;
