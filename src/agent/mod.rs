@@ -64,6 +64,11 @@ pub type AgentError = Box<dyn std::error::Error + Send + Sync>;
 ///     }
 /// }
 /// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is no agent",
+    label = "no agent",
+    note = "implement `Agent` for it, or let a `Router` give messages to handlers"
+)]
 pub trait Agent {
     /// Answers one NOTIFY: reads `messages`, writes actions to `reply`.
     ///

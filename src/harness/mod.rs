@@ -528,6 +528,11 @@ impl Ack {
 }
 
 /// What [`Harness::notify`] sends: a reference to a message, or a tuple of such.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be sent as a NOTIFY",
+    label = "no reference to a message",
+    note = "a NOTIFY is made of `&message`, or of several as `(&one, &two)`"
+)]
 pub trait IntoNotify {
     /// Writes the messages.
     ///

@@ -77,6 +77,11 @@ use crate::spop::{self, EncodeError, NotifyWriter};
 ///
 /// A field's type is anything that is an [`ArgumentValue`]: numbers, addresses, text, bytes, headers,
 /// `Option` of each for what may be missing or NULL, and types of your own.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is no message",
+    label = "no message",
+    note = "add `#[derive(ringspoa::Message)]` to it"
+)]
 pub trait Message {
     /// The same message, borrowing for some other lifetime.
     type Of<'a>: Message;
@@ -127,7 +132,9 @@ pub mod derived {
         v6: u128,
     }
 
-    impl<'a, T: ArgumentValue<'a>> Slot<T> {
+    // Bounds are those of the methods: where a field's type is none, the compiler then says so in words of
+    // the trait.
+    impl<T> Slot<T> {
         /// The field has not been met.
         #[inline(always)]
         pub const fn empty() -> Self {
@@ -141,12 +148,15 @@ pub mod derived {
 
         /// The field is met.
         #[inline(always)]
-        pub fn fill(
+        pub fn fill<'a>(
             &mut self,
             message: &'static MessageDeclaration,
             index: usize,
             value: TypedData<'a>,
-        ) -> Result<(), MessageError> {
+        ) -> Result<(), MessageError>
+        where
+            T: ArgumentValue<'a>,
+        {
             if self.value.is_some() || self.version != 0 {
                 return Err(MessageError::duplicate(message, index));
             }
@@ -172,14 +182,14 @@ pub mod derived {
 
         /// As [`fill`](Self::fill) for a field with a default: NULL is as good as nothing.
         #[inline(always)]
-        pub fn fill_or_default(
+        pub fn fill_or_default<'a>(
             &mut self,
             message: &'static MessageDeclaration,
             index: usize,
             value: TypedData<'a>,
         ) -> Result<(), MessageError>
         where
-            T: Default,
+            T: ArgumentValue<'a> + Default,
         {
             match value {
                 TypedData::Null if self.value.is_none() && self.version == 0 => {
@@ -191,7 +201,10 @@ pub mod derived {
         }
 
         #[inline(always)]
-        fn take_if_there(self) -> Option<T> {
+        fn take_if_there<'a>(self) -> Option<T>
+        where
+            T: ArgumentValue<'a>,
+        {
             match self.version {
                 0 => self.value,
                 4 => T::from_address(IpAddr::V4(Ipv4Addr::from(self.v4.to_ne_bytes()))),
@@ -201,11 +214,14 @@ pub mod derived {
 
         /// The value once all arguments are read.
         #[inline(always)]
-        pub fn take(
+        pub fn take<'a>(
             self,
             message: &'static MessageDeclaration,
             index: usize,
-        ) -> Result<T, MessageError> {
+        ) -> Result<T, MessageError>
+        where
+            T: ArgumentValue<'a>,
+        {
             match self.take_if_there() {
                 Some(value) => Ok(value),
                 None => T::missing().ok_or_else(|| MessageError::missing(message, index)),
@@ -214,13 +230,13 @@ pub mod derived {
 
         /// As [`take`](Self::take) for a field with a default.
         #[inline(always)]
-        pub fn take_or_default(
+        pub fn take_or_default<'a>(
             self,
             _: &'static MessageDeclaration,
             _: usize,
         ) -> Result<T, MessageError>
         where
-            T: Default,
+            T: ArgumentValue<'a> + Default,
         {
             Ok(self.take_if_there().unwrap_or_default())
         }

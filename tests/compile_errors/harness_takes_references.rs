@@ -1,0 +1,14 @@
+//~ says: `Visit` cannot be sent as a NOTIFY
+//~ at: Visit
+
+use ringspoa::{Harness, Message, Router};
+
+#[derive(Message)]
+struct Visit;
+
+pub fn test() {
+    let mut harness = Harness::new(Router::new("paths", ()));
+    let _ = harness.notify(Visit);
+}
+
+fn main() {}

@@ -1,0 +1,13 @@
+//~ says: mismatched types
+//~ at: "seven"
+//~ says: expected `i64`, found `&str`
+
+use ringspoa::{Reply, Var};
+
+const SCORE: Var<i64> = Var::txn("score");
+
+pub fn answer(reply: &mut Reply<'_>) {
+    let _ = reply.set(SCORE, "seven");
+}
+
+fn main() {}
