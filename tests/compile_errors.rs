@@ -6,11 +6,12 @@
 //! - `//~ error: TEXT`: an error whose message is this text, of our own making. Where a file has such
 //!   lines, there are no errors but these.
 //! - `//~ says: TEXT`: this text is somewhere in an error whose words are otherwise the compiler's.
-//! - `//~ at: TEXT`: what the error of the line before is about: what is underlined in it.
+//! - `//~ at: TEXT`: what the error of the line before underlines, where that is our doing.
 //!
-//! Whole outputs, as trybuild compares them, hold for one release of the compiler only: its own words,
-//! notes and ways to point at a line change, and ringspoa is built with any from 1.88 on. So this reads
-//! the compiler's JSON, in which the message and the place stand by themselves.
+//! Whole outputs, as trybuild compares them, hold for one release of the compiler only: its own words and
+//! notes change, and what it underlines, and ringspoa is built with any release from 1.88 on. So this
+//! reads the compiler's JSON, in which the message and the place stand by themselves. The programs are
+//! checked as one package of its own below target/tmp, offline, with the versions of Cargo.lock.
 
 use std::fs;
 use std::path::{Path, PathBuf};

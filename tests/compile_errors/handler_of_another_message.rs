@@ -1,5 +1,4 @@
 //~ says: type mismatch in function arguments
-//~ at: count
 //~ says: fn(&mut (), Response, &mut Reply<'_>)
 
 use ringspoa::{AgentError, Message, Reply, Router};

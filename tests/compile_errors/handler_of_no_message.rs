@@ -1,5 +1,4 @@
 //~ says: `Visit` is no message
-//~ at: on
 //~ says: add `#[derive(ringspoa::Message)]` to it
 
 use ringspoa::Router;

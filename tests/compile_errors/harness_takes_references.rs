@@ -1,5 +1,4 @@
 //~ says: `Visit` cannot be sent as a NOTIFY
-//~ at: Visit
 
 use ringspoa::{Harness, Message, Router};
 

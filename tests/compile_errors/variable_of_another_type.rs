@@ -1,5 +1,4 @@
 //~ says: mismatched types
-//~ at: "seven"
 //~ says: expected `i64`, found `&str`
 
 use ringspoa::{Reply, Var};

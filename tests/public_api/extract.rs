@@ -172,7 +172,9 @@ impl<'s> List<'s> {
                         &cfgs,
                     );
                 }
-                None if !is_public_field(field) => field.ty = parse_quote!(_),
+                None if !is_public_field(field) => {
+                    (field.vis, field.ty) = (Visibility::Inherited, parse_quote!(_));
+                }
                 _ => {}
             }
         }
@@ -257,7 +259,7 @@ impl<'s> List<'s> {
     }
 
     /// An `impl` that names exported items and no private ones.
-    fn implementation(&mut self, module: &str, block: &ItemImpl, cfgs_of_it: &[String]) {
+    fn implementation(&mut self, module: &str, block: &ItemImpl, outer: &[String]) {
         let mut named = Paths::default();
         named.visit_type(&block.self_ty);
         if let Some((_, of, _)) = &block.trait_ {
@@ -282,7 +284,7 @@ impl<'s> List<'s> {
                 .expect("a trait has a name")
                 .clone()
                 .into();
-            return self.line(&path, &text(header.into()), cfgs_of_it);
+            return self.line(&path, &text(header.into()), outer);
         }
         let is_bare = header.generics.type_params().next().is_none()
             && header.generics.where_clause.is_none();
@@ -305,11 +307,7 @@ impl<'s> List<'s> {
             };
             if matches!(vis, Visibility::Public(_)) && !is_for_tests(attrs) {
                 let text = shown(attrs, || text + &within);
-                self.line(
-                    &format!("{path}::{name}"),
-                    &text,
-                    &with(cfgs_of_it, cfgs(attrs)),
-                );
+                self.line(&format!("{path}::{name}"), &text, &with(outer, cfgs(attrs)));
             }
         }
     }

@@ -104,7 +104,7 @@ mod settings {
 
     #[derive(Clone, Debug)]
     pub struct Settings<'a> { pub size: u32, pub name: &'a str }
-    pub struct Id(pub u64, u8);
+    pub struct Id(pub u64, pub(crate) u8);
     impl Settings<'_> {
         pub const LARGEST: u32 = 7;
         pub fn check(&self, mut limit: u32) -> Result<(), Fault> { Ok(()) }
