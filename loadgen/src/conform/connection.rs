@@ -62,16 +62,16 @@ pub(super) const RULES: &[Rule] = &[
         "C42",
         "deaf-peers",
         "peers that send NOTIFYs and do not read the ACKs hold up nobody else",
-        "A HAProxy that stands still (3.1 to 3.5-dev5 stop reading a connection after some errors) would stop \
-         the others that ask the same agent.",
+        "HAProxy 3.1.0 to 3.5-dev5 can stop reading a connection whose buffer one read has filled: that must \
+         not stop the others.",
         deaf_peers,
     ),
     Rule::played(
         "C43",
         "many-connections",
         "hundreds of connections at once (--idle-connections) are all greeted, and others served beside",
-        "HAProxy up to 3.0 opens a connection for each request of a burst, on each thread, and a process that \
-         is reloaded opens all of them anew.",
+        "At a cold start HAProxy 3.1 and later open a connection for each request of a burst, those up to 3.0 \
+         open more than they use, and after a reload all are opened anew.",
         many_connections,
     ),
     Rule::not_covered(

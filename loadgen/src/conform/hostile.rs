@@ -101,11 +101,14 @@ fn batch(
                 .and_then(|()| others_are_served(trial, witness))
                 .map_err(|stop| numbered(number, stop))?;
         } else {
-            waiting.push((number, peer));
+            waiting.push((number, what, attack.bytes, peer));
         }
     }
-    for (number, mut peer) in waiting {
-        read_to_end(&mut peer).map_err(|stop| numbered(number, stop))?;
+    for (number, what, bytes, mut peer) in waiting {
+        read_to_end(&mut peer).map_err(|stop| {
+            trial.recall(peer.number(), &what, &bytes);
+            numbered(number, stop)
+        })?;
     }
     others_are_served(trial, witness)
 }

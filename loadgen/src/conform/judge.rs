@@ -302,7 +302,8 @@ mod tests {
                 b"\x07version\x08\x032.0\x0emax-frame-size\x03\xef",
                 "256 to 16380",
             ),
-            (b"\x07version\x08\x09", "a length of 9"),
+            (b"\x07version\x08\x09", "ends inside a value"),
+            (b"\x40version", "a length of 64 where 7"),
         ] {
             let error = judged(payload).unwrap_err();
             assert!(error.contains(why), "{error}");

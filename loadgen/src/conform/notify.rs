@@ -13,8 +13,8 @@ use super::wire::{Came, Peer, shown};
 pub(super) const IN_FLIGHT: u64 = 20;
 
 /// What an id costs that HAProxy did not give out.
-const BAD_ID: &str = "HAProxy 3.1 and later read nothing more from a connection after an ACK of ids they do not \
-    know, so all its requests, up to 20, wait until timeout processing; up to 3.0 the one request does.";
+const BAD_ID: &str = "HAProxy 3.1 and later ignore whatever comes on a connection after an ACK of ids they never gave \
+    out, so all its requests, up to 20, wait until timeout processing; up to 3.0 the one request does.";
 
 /// What a missing ACK costs.
 const NO_ACK: &str = "Without an ACK the request waits until timeout processing in all versions of HAProxy, and one up to \
@@ -109,8 +109,8 @@ pub(super) const RULES: &[Rule] = &[
         "N24",
         "same-ids-on-two-connections",
         "the same ids on two connections at once are two NOTIFYs, each answered where it came from",
-        "Every connection of HAProxy 3.1 and later begins with stream-id 1; an ACK on another connection is \
-         of unknown ids there, and its request waits until timeout processing.",
+        "Every connection of HAProxy 3.1 and later begins with stream-id 1, and in all versions an ACK counts \
+         where it comes: on another connection it answers somebody else's request, or nobody's.",
         same_ids_on_two_connections,
     ),
     Rule::played(
@@ -262,7 +262,12 @@ fn ask_values(trial: &Trial<'_>, values: &[(&str, &[u8])]) -> Judged {
         let payload = frames::raw_message(trial.message(), &[("v", value)]);
         peer.ask(&format!("an argument that is {what}"), (id, 1), &payload)?;
     }
-    let all: Vec<_> = values.iter().map(|&(_, value)| ("v", value)).collect();
+    let names: Vec<_> = (0..values.len()).map(|index| format!("v{index}")).collect();
+    let all: Vec<_> = names
+        .iter()
+        .zip(values)
+        .map(|(name, &(_, value))| (&name[..], value))
+        .collect();
     let payload = frames::raw_message(trial.message(), &all);
     peer.ask("all of them in one message", (1_000, 1), &payload)?;
     Ok(())
@@ -344,8 +349,9 @@ fn unknown_message(trial: &Trial<'_>) -> Judged {
     // The bytes of HAProxy 2.6 for a message `m` with p="/x".
     let golden = b"\x01m\x01\x01p\x08\x02/x";
     peer.ask("message \"m\" with p=\"/x\"", (1, 1), golden)?;
-    let odd = frames::message("no-such-message.\u{e9}", &[]);
-    peer.ask("message \"no-such-message.\u{e9}\"", (3, 1), &odd)?;
+    // With every sort of character that HAProxy takes in the name of a spoe-message.
+    let odd = frames::message("No-such:message_1.x", &[]);
+    peer.ask("message \"No-such:message_1.x\"", (3, 1), &odd)?;
     peer.ask("a message of the profile", (5, 1), trial.payload(0))?;
     Ok(())
 }

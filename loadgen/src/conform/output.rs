@@ -8,7 +8,7 @@ use super::handshake::refused_hello;
 use super::judge::{RawAction, judge_actions};
 use super::notify::{IN_FLIGHT, filled};
 use super::trial::{Judged, Stop, Trial};
-use super::wire::{Came, Owned, Refusal};
+use super::wire::{Came, Owned};
 
 /// NOTIFYs asked for their ACKs: enough for both answers of a mix of addresses.
 const SAMPLES: usize = 48;
@@ -28,8 +28,7 @@ pub(super) const RULES: &[Rule] = &[
         "A45b",
         "strings",
         "strings are set with type byte 0x08 exactly",
-        "All versions of HAProxy compare the whole byte: a STRING with any other bit becomes a binary, which \
-         string matches do not find.",
+        "All versions of HAProxy compare the whole byte: a STRING with any other bit becomes a binary.",
         strings,
     ),
     Rule::played(
@@ -254,17 +253,17 @@ fn empty_acks(trial: &Trial<'_>) -> Judged {
 }
 
 fn disconnect_frames(trial: &Trial<'_>) -> Judged {
-    let mut goodbyes = Vec::new();
-    if let Refusal::Disconnect(owned) = refused_hello(trial)? {
-        goodbyes.push(owned);
-    }
+    let refused = refused_hello(trial)?;
     let mut peer = trial.introduced()?;
     peer.send("HAPROXY-DISCONNECT, status 0", &frames::disconnect(0))?;
-    if let Came::Frame(owned) = peer.receive()?
-        && owned.frame().frame_type == FrameType::AgentDisconnect
-    {
-        goodbyes.push(owned);
-    }
+    let goodbyes: Vec<Owned> = [refused, peer.receive()?]
+        .into_iter()
+        .filter_map(|came| match came {
+            Came::Frame(owned) => Some(owned),
+            _ => None,
+        })
+        .filter(|owned| owned.frame().frame_type == FrameType::AgentDisconnect)
+        .collect();
     if goodbyes.is_empty() {
         return Err(Stop::NotApplicable(
             "the agent closes connections without AGENT-DISCONNECT".to_owned(),

@@ -201,6 +201,14 @@ impl<'p> Trial<'p> {
         self.record(Side::Agent, connection, what, bytes);
     }
 
+    /// Records again what was sent, if it is no longer among what is kept.
+    pub(super) fn recall(&self, connection: u32, what: &str, bytes: &[u8]) {
+        let kept = self.exchanges.borrow().iter().any(|one| one.what == what);
+        if !kept {
+            self.sent(connection, what, bytes);
+        }
+    }
+
     fn record(&self, from: Side, connection: u32, what: &str, bytes: &[u8]) {
         let mut exchanges = self.exchanges.borrow_mut();
         if exchanges.len() == MAX_EXCHANGES {

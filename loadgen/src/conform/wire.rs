@@ -138,15 +138,6 @@ pub(super) enum Came {
     Junk(String),
 }
 
-/// How an agent refused.
-#[derive(Debug)]
-pub(super) enum Refusal {
-    /// With AGENT-DISCONNECT.
-    Disconnect(Owned),
-    /// By closing.
-    Closed,
-}
-
 /// One connection to the agent.
 #[derive(Debug)]
 pub(super) struct Peer<'t> {
@@ -272,6 +263,11 @@ impl<'t> Peer<'t> {
         &self.input
     }
 
+    /// Which connection of the rule it is, from 1.
+    pub(super) const fn number(&self) -> u32 {
+        self.number
+    }
+
     pub(super) const fn has_ended(&self) -> bool {
         self.ended.is_some()
     }
@@ -296,7 +292,15 @@ impl<'t> Peer<'t> {
             &format!("HAPROXY-HELLO, max-frame-size {offer}, capabilities \"{capabilities}\""),
             &frames::hello(offer, capabilities),
         )?;
-        self.expect_hello(offer)
+        self.expect_hello(offer)?;
+        let (agreed, needed) = (self.max_frame_size, self.trial.plan.profile.max_frame_len());
+        if (agreed as usize) < needed {
+            return Err(Stop::NotApplicable(format!(
+                "NOTIFYs of the profile have up to {needed} bytes, and the agent takes {agreed}: give a \
+                 smaller --profile"
+            )));
+        }
+        Ok(())
     }
 
     /// Takes an AGENT-HELLO that HAProxy would take.
@@ -371,6 +375,10 @@ impl<'t> Peer<'t> {
         let what = format!("NOTIFY {stream_id}/{frame_id}: {what}");
         self.send(&what, &frames::notify(stream_id, frame_id, payload))?;
         self.expect_ack(stream_id, frame_id)
+            .map_err(|stop| match stop {
+                Stop::Failed(text) => Stop::Failed(format!("{text} (for {what})")),
+                other => other,
+            })
     }
 
     /// Nothing more may come, for a short time.
@@ -382,29 +390,16 @@ impl<'t> Peer<'t> {
     }
 
     /// Takes AGENT-DISCONNECT or the end of the connection.
-    pub(super) fn expect_refusal(&mut self, of: &str) -> Result<Refusal, Stop> {
+    pub(super) fn expect_refusal(&mut self, of: &str) -> Result<(), Stop> {
         match self.receive()? {
-            Came::End(_) => Ok(Refusal::Closed),
-            Came::Frame(owned) if owned.frame().frame_type == FrameType::AgentDisconnect => {
-                Ok(Refusal::Disconnect(owned))
-            }
+            Came::End(_) => Ok(()),
+            Came::Frame(owned) if owned.frame().frame_type == FrameType::AgentDisconnect => Ok(()),
             Came::Silence => Err(Stop::failed(format!(
                 "{of} was neither refused nor was the connection closed within {:?}",
                 self.trial.timeout()
             ))),
             came => Err(Stop::failed(format!(
                 "{of} must be refused with AGENT-DISCONNECT or a close, but {}",
-                shown(&came)
-            ))),
-        }
-    }
-
-    /// The agent must close now.
-    pub(super) fn expect_end(&mut self, after: &str) -> Result<(), Stop> {
-        match self.receive()? {
-            Came::End(_) => Ok(()),
-            came => Err(Stop::failed(format!(
-                "after {after} the agent must close, but {}",
                 shown(&came)
             ))),
         }

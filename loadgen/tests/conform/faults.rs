@@ -54,8 +54,8 @@ faults! {
     AcksBeforeHello: "H10" => "ACK 1/1";
     HangsOnFlags: "H11" => "flags 0x00000000";
     HangsOnSecondHello: "H12" => "nothing came";
-    OneConnectionAtATime: "H13" => "nothing came", "N24" => "did not come", "C43" => "not greeted";
-    KeepsHalfClosed: "H13" => "must close", "C41" => "nor was the connection closed",
+    OneConnectionAtATime: "H13" => "nor was the connection closed", "N24" => "did not come", "C43" => "not greeted";
+    KeepsHalfClosed: "H13" => "nor was the connection closed", "C41" => "nor was the connection closed",
         "F31" => "nor was the connection closed";
     RefusesChecks: "K14" => "AGENT-DISCONNECT", "K15" => "AGENT-DISCONNECT";
     CheckThenDisconnect: "K14" => "AGENT-DISCONNECT";
