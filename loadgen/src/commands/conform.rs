@@ -116,7 +116,8 @@ fn exit(report: &Conformance) -> Result<Exit, Failure> {
     }
     if report.not_run > 0 {
         return Err(Failure::failed(format!(
-            "{} rules were not played: raise --run-timeout, or choose fewer with --only or --skip",
+            "{} rules were not played, as a signal came or --run-timeout was over: raise it, or choose fewer \
+             with --only or --skip",
             report.not_run
         )));
     }

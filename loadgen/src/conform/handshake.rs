@@ -1,15 +1,15 @@
 //! HELLO: what must be accepted, what must be refused, and how the answer must look.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use ringspoa::spop::{FrameType, TypedData};
+use ringspoa::spop::TypedData;
 
 use super::Rule;
-use super::frames::{self, ENGINE_ID, FIN, HAPROXY_HELLO, UNSET};
-use super::notify::answered_or_refused;
+use super::frames::{self, ENGINE_ID};
+use super::refusals;
 use super::trial::{Judged, Stop, Trial};
-use super::wire::{Came, missed, shown};
+use super::wire::Came;
 
 /// The bytes HAProxy takes off before it looks for the rest: prefix, type, flags and two ids of 0.
 const HEADER_LEN: usize = 11;
@@ -107,7 +107,7 @@ pub(super) const RULES: &[Rule] = &[
         "a HELLO without a mandatory key is answered in some way, and harms nobody else",
         "An agent that dies or hangs on it takes the requests of all its connections along, in every \
          version of HAProxy.",
-        missing_keys,
+        refusals::missing_keys,
     ),
     Rule::played(
         "H9",
@@ -122,21 +122,21 @@ pub(super) const RULES: &[Rule] = &[
         "NOTIFY, UNSET, DISCONNECT or an unknown type before HELLO is refused or ignored",
         "No HAProxy sends one: a connection that hangs there keeps its descriptor for good, and an ACK goes to \
          a peer whose max-frame-size is not known.",
-        frame_before_hello,
+        refusals::frame_before_hello,
     ),
     Rule::played(
         "H11",
         "hello-without-fin",
         "a HELLO without FIN, or with its flags byte-swapped, is answered in some way and harms nobody",
         "No HAProxy sends one: an agent that waits for the rest of it keeps the connection for good.",
-        hello_without_fin,
+        refusals::hello_without_fin,
     ),
     Rule::played(
         "H12",
         "second-hello",
         "a second HELLO ends the connection, or changes nothing",
         "No HAProxy sends a second one: a connection that hangs after it keeps its descriptor for good.",
-        second_hello,
+        refusals::second_hello,
     ),
     Rule::played(
         "H13",
@@ -144,7 +144,7 @@ pub(super) const RULES: &[Rule] = &[
         "peers that say nothing, or 3 bytes, hold up nobody; one that closes is closed",
         "HAProxy 3.1 and later leave a connection open that got stuck before HELLO, and TCP checks of all \
          versions connect and close without a word.",
-        silent_peers,
+        refusals::silent_peers,
     ),
     Rule::played(
         "H13b",
@@ -152,7 +152,7 @@ pub(super) const RULES: &[Rule] = &[
         "a peer that does not say HELLO is closed by a timer of the agent (--hello-timeout)",
         "HAProxy 3.1 and later leave a connection open that got stuck before HELLO, so the agent runs out \
          of descriptors.",
-        handshake_timer,
+        refusals::handshake_timer,
     ),
 ];
 
@@ -275,7 +275,10 @@ fn keys_in_any_order(trial: &Trial<'_>) -> Judged {
     )
 }
 
-fn with_versions<'v>(versions: &'v str, offer: u32) -> [(&'static str, TypedData<'v>); 4] {
+pub(super) fn with_versions<'v>(
+    versions: &'v str,
+    offer: u32,
+) -> [(&'static str, TypedData<'v>); 4] {
     [
         ("supported-versions", versions.into()),
         ("max-frame-size", offer.into()),
@@ -358,55 +361,6 @@ fn with_size(size: TypedData<'_>) -> [(&'static str, TypedData<'_>); 4] {
     ]
 }
 
-fn missing_keys(trial: &Trial<'_>) -> Judged {
-    let all = with_versions("2.0", trial.offer());
-    let cases: Vec<_> = (0..3)
-        .map(|missing| {
-            let kept: Vec<_> = all
-                .iter()
-                .filter(|pair| pair.0 != all[missing].0)
-                .copied()
-                .collect();
-            let what = format!("HAPROXY-HELLO without {}", all[missing].0);
-            (what, frames::hello_of(&kept))
-        })
-        .collect();
-    answered_somehow(trial, &cases)
-}
-
-fn hello_without_fin(trial: &Trial<'_>) -> Judged {
-    let pairs = frames::pairs(&with_versions("2.0", trial.offer()));
-    let cases: Vec<_> = [0, 0x0100_0000]
-        .into_iter()
-        .map(|flags| {
-            (
-                format!("HAPROXY-HELLO with flags 0x{flags:08x}"),
-                frames::frame(HAPROXY_HELLO, flags, (0, 0), &pairs),
-            )
-        })
-        .collect();
-    answered_somehow(trial, &cases)
-}
-
-/// HELLOs that no HAProxy sends: refusing them is right, taking them harms nobody.
-pub(super) fn answered_somehow(trial: &Trial<'_>, cases: &[(String, Vec<u8>)]) -> Judged {
-    let peers = trial.send_each(false, cases)?;
-    for (mut peer, (what, _)) in peers.into_iter().zip(cases) {
-        match peer.receive()? {
-            Came::Frame(owned) if owned.frame().frame_type == FrameType::AgentHello => {
-                trial.note(format!("{what} is accepted; no HAProxy sends it"));
-            }
-            Came::Frame(owned) if owned.frame().frame_type == FrameType::AgentDisconnect => {}
-            Came::End(_) => {}
-            came => {
-                let text = format!("AGENT-DISCONNECT or a close after {what}");
-                return Err(missed(&text, &came, trial));
-            }
-        }
-    }
-    trial.still_answers("HELLOs that were wrong")
-}
-
 fn frame_size_of_any_integer_type(trial: &Trial<'_>) -> Judged {
     let offer = trial.offer();
     let signed = i32::try_from(offer).unwrap_or(i32::MAX);
@@ -417,119 +371,6 @@ fn frame_size_of_any_integer_type(trial: &Trial<'_>) -> Judged {
     ] {
         let what = format!("max-frame-size as {}", size.type_name());
         accepted(trial, &what, &with_size(size), offer)?;
-    }
-    Ok(())
-}
-
-fn frame_before_hello(trial: &Trial<'_>) -> Judged {
-    let cases = [
-        (
-            "NOTIFY before HELLO".to_owned(),
-            frames::notify(1, 1, trial.payload(0)),
-        ),
-        (
-            "UNSET before HELLO".to_owned(),
-            frames::frame(UNSET, FIN, (1, 1), b""),
-        ),
-        (
-            "HAPROXY-DISCONNECT before HELLO".to_owned(),
-            frames::disconnect(0),
-        ),
-        (
-            "a frame of type 200 before HELLO".to_owned(),
-            frames::frame(200, FIN, (0, 0), b""),
-        ),
-    ];
-    let peers = trial.send_each(false, &cases)?;
-    for (mut peer, (what, _)) in peers.into_iter().zip(&cases) {
-        match peer.receive()? {
-            Came::End(_) => {}
-            Came::Frame(owned) if owned.frame().frame_type == FrameType::AgentDisconnect => {}
-            Came::Silence => {
-                // Ignored, if the connection still works.
-                peer.introduce("pipelining").map_err(|_| {
-                    Stop::failed(format!(
-                        "{what} was neither refused nor ignored: the connection hangs"
-                    ))
-                })?;
-                trial.note(format!("{what} is ignored"));
-            }
-            came => {
-                let text = format!("{what} must be refused or ignored, but {}", shown(&came));
-                return Err(Stop::failed(text));
-            }
-        }
-    }
-    trial.still_answers("frames before HELLO")
-}
-
-fn second_hello(trial: &Trial<'_>) -> Judged {
-    let mut peer = trial.introduced()?;
-    peer.ask("a message of the profile", (1, 1), trial.payload(0))?;
-    let agreed = peer.max_frame_size;
-    peer.send(
-        "a second HAPROXY-HELLO, max-frame-size 256",
-        &frames::hello(256, "pipelining"),
-    )?;
-    match peer.receive_within(trial.settle())? {
-        Came::End(_) => return Ok(()),
-        Came::Frame(owned) if owned.frame().frame_type == FrameType::AgentDisconnect => {
-            return Ok(());
-        }
-        Came::Frame(owned) if owned.frame().frame_type == FrameType::AgentHello => {
-            trial.note("a second HELLO is answered; no HAProxy sends one");
-        }
-        Came::Silence => {}
-        came => {
-            let text = format!(
-                "a second HELLO must end the connection, but {}",
-                shown(&came)
-            );
-            return Err(Stop::failed(text));
-        }
-    }
-    // Not ended yet: it may be on its way, or the HELLO was ignored.
-    peer.max_frame_size = agreed;
-    peer.send(
-        "NOTIFY 3/1: a message of the profile",
-        &frames::notify(3, 1, trial.payload(0)),
-    )?;
-    answered_or_refused(&mut peer, (3, 1)).map(drop)
-}
-
-fn silent_peers(trial: &Trial<'_>) -> Judged {
-    let silent = trial.connect()?;
-    let mut slow = trial.connect()?;
-    slow.send("the first 3 bytes of a HELLO", &[0, 0, 0])?;
-    let mut prober = trial.connect()?;
-    prober.finish();
-    prober.expect_refusal("a connection that ended without a word")?;
-    trial.still_answers("peers that say nothing, which are still connected,")?;
-    drop((silent, slow));
-    Ok(())
-}
-
-fn handshake_timer(trial: &Trial<'_>) -> Judged {
-    let Some(own) = trial.plan.hello_timeout else {
-        return Err(Stop::NotApplicable(
-            "the time the agent gives is not known: give it with --hello-timeout".to_owned(),
-        ));
-    };
-    let mut silent = trial.connect()?;
-    let mut slow = trial.connect()?;
-    slow.send("the first 3 bytes of a HELLO", &[0, 0, 0])?;
-    for (peer, what) in [(&mut silent, "says nothing"), (&mut slow, "says 3 bytes")] {
-        let within: Duration = own + trial.timeout();
-        match peer.receive_within(within)? {
-            Came::End(_) => {}
-            Came::Frame(owned) if owned.frame().frame_type == FrameType::AgentDisconnect => {}
-            came => {
-                return Err(Stop::failed(format!(
-                    "a peer that {what} must be closed after {own:?}, but {}",
-                    shown(&came)
-                )));
-            }
-        }
     }
     Ok(())
 }

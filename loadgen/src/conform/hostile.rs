@@ -57,14 +57,16 @@ fn malformed_frames(trial: &Trial<'_>, hostile: &Hostile) -> Judged {
 
 /// Names seed and frames, if the frame is not known already, so that the failure can be repeated.
 fn named(seed: u64, first: u64, last: u64, stop: Stop) -> Stop {
-    let text = |text: String| {
-        if text.starts_with("frame ") {
-            format!("seed {seed}, {text}")
-        } else if first == last {
-            format!("seed {seed}, frame {first}: {text}")
-        } else {
-            format!("seed {seed}, one of the frames {first} to {last}: {text}")
+    let text = |text: String| match text.strip_prefix("frame ") {
+        Some(named) => {
+            let number = named.split(':').next().unwrap_or_default();
+            format!(
+                "seed {seed}, {text} (once more: --only X1 --hostile --seed {seed} --hostile-frame {number}, \
+                 and the same message and --max-frame-size)"
+            )
         }
+        None if first == last => format!("seed {seed}, frame {first}: {text}"),
+        None => format!("seed {seed}, one of the frames {first} to {last}: {text}"),
     };
     match stop {
         Stop::Failed(what) => Stop::Failed(text(what)),

@@ -6,7 +6,8 @@ use super::Rule;
 use super::frames;
 use super::handshake::refused_hello;
 use super::judge::{RawAction, judge_actions};
-use super::notify::{IN_FLIGHT, filled};
+use super::messages::filled;
+use super::notify::IN_FLIGHT;
 use super::trial::{Judged, Stop, Trial};
 use super::wire::{Came, Owned};
 

@@ -10,7 +10,8 @@ use ringspoa::spop::Frame;
 use super::frames;
 use super::judge::AgentHelloSeen;
 use super::report::{Exchange, Side};
-use super::wire::{Peer, Socket};
+use super::socket::Socket;
+use super::wire::Peer;
 use super::{AgentSeen, ConformPlan};
 
 /// How much of an exchange is kept: the last of it, which is where a rule fails.

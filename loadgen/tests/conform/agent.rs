@@ -7,21 +7,15 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use ringspoa::spop::{
-    AckWriter, AgentHello, DecodeError, Disconnect, Frame, FrameId, FrameType, Messages, Scope,
-    Status, StreamId, TypedData, Variable, encode_varint,
-};
+use ringspoa::spop::{DecodeError, Disconnect, Frame, FrameId, FrameType, Status, StreamId};
 use ringspoa_loadgen::Target;
 
+use crate::answers::{ack_frame, control};
 use crate::faults::Fault;
 
 /// The largest frame it takes, and the largest message put together from fragments.
-const MAX_FRAME_SIZE: u32 = 131_068;
+pub(crate) const MAX_FRAME_SIZE: u32 = 131_068;
 const MAX_REASSEMBLY_LEN: usize = 65_536;
-
-const SCORE: Variable<'static> = Variable::literal(Scope::Transaction, "score");
-const LISTED: Variable<'static> = Variable::literal(Scope::Session, "listed");
-const REMEDIATION: Variable<'static> = Variable::literal(Scope::Transaction, "remediation");
 
 /// An agent in this process.
 pub(crate) struct Agent {
@@ -32,7 +26,7 @@ pub(crate) struct Agent {
     open: AtomicUsize,
     sockets: Mutex<Vec<TcpStream>>,
     /// Of a faulty agent: who sent a stream-id last, on whatever connection.
-    senders: Mutex<BTreeMap<u64, TcpStream>>,
+    pub(crate) senders: Mutex<BTreeMap<u64, TcpStream>>,
     /// Of a faulty agent: held by whoever writes.
     writing: Mutex<()>,
 }
@@ -67,7 +61,7 @@ pub(crate) fn start(fault: Fault) -> &'static Agent {
 }
 
 /// What becomes of a connection after a frame.
-enum Next {
+pub(crate) enum Next {
     GoOn,
     Close,
     /// Reads on and says nothing any more.
@@ -75,17 +69,17 @@ enum Next {
 }
 
 /// One connection.
-struct Session {
+pub(crate) struct Session {
     /// Agreed on in HELLO; none before.
-    max_frame_size: Option<u32>,
-    is_check: bool,
+    pub(crate) max_frame_size: Option<u32>,
+    pub(crate) is_check: bool,
     partial: Option<(StreamId, FrameId, Vec<u8>, bool)>,
-    notifies: u64,
-    output: Vec<u8>,
+    pub(crate) notifies: u64,
+    pub(crate) output: Vec<u8>,
 }
 
 impl Agent {
-    fn is(&self, fault: Fault) -> bool {
+    pub(crate) fn is(&self, fault: Fault) -> bool {
         self.fault == fault
     }
 
@@ -107,7 +101,7 @@ impl Agent {
     }
 
     /// The whole agent goes away, as a process that crashes.
-    fn die(&self) {
+    pub(crate) fn die(&self) {
         self.dead.store(true, Ordering::SeqCst);
         let sockets = self.sockets.lock().unwrap_or_else(PoisonError::into_inner);
         for socket in &*sockets {
@@ -242,7 +236,7 @@ impl Agent {
         }
     }
 
-    fn goodbye(&self, status: Status, session: &mut Session) -> Next {
+    pub(crate) fn goodbye(&self, status: Status, session: &mut Session) -> Next {
         let mut room = [0; 512];
         let len = Disconnect::with_status(status)
             .encode_agent(&mut room)
@@ -315,112 +309,6 @@ impl Agent {
         })
     }
 
-    /// The frame that must be HELLO.
-    fn first(
-        &self,
-        frame: &Frame<'_>,
-        session: &mut Session,
-        mut socket: &TcpStream,
-    ) -> Result<Next, DecodeError> {
-        if frame.frame_type != FrameType::HaproxyHello {
-            if self.is(Fault::AcksBeforeHello) {
-                self.ack((frame.stream_id, frame.frame_id), b"", session);
-            }
-            return Ok(self.goodbye(Status::INVALID, session));
-        }
-        // Faulty agents take less, or more, than the decoder does.
-        let mut hello = match ringspoa::spop::HaproxyHello::decode(frame) {
-            Err(DecodeError::BadMaxFrameSize(255)) if self.is(Fault::AcceptsSize255) => {
-                session.max_frame_size = Some(255);
-                session.output.extend(agent_hello("2.0", 255, "pipelining"));
-                return Ok(Next::GoOn);
-            }
-            hello => hello?,
-        };
-        let contains = |bytes: &[u8]| {
-            let mut windows = frame.payload.windows(bytes.len());
-            windows.any(|window| window == bytes)
-        };
-        let refused = match self.fault {
-            Fault::RefusesNoCapabilities => hello.capabilities.is_empty() && !hello.healthcheck,
-            Fault::WantsEngineId => hello.engine_id.is_none() && !hello.healthcheck,
-            Fault::WantsKnownKeys => contains(b"\x02x1"),
-            Fault::ComparesVersionList => hello.supported_versions != b"2.0",
-            Fault::RefusesLargeFrames => hello.max_frame_size > 65_536,
-            Fault::WantsUint32 => !contains(b"max-frame-size\x03"),
-            Fault::RefusesChecks => hello.healthcheck,
-            _ => false,
-        };
-        if refused {
-            return Ok(self.goodbye(Status::INVALID, session));
-        }
-        if !hello.supports_version_2() && self.fault != Fault::AcceptsVersion1 {
-            return Ok(self.goodbye(Status::BAD_VERSION, session));
-        }
-        if self.is(Fault::FixedFrameSize) {
-            hello.max_frame_size = 16_380;
-        }
-        let agreed = hello.max_frame_size.min(MAX_FRAME_SIZE);
-        session.max_frame_size = Some(agreed);
-        session.is_check = hello.healthcheck;
-        let offers_async = hello.has_capability("async");
-        let capabilities = match self.fault {
-            Fault::AnnouncesAsync if offers_async => "pipelining,async",
-            Fault::HangsOnUnannouncedFragments => "pipelining",
-            _ => "pipelining,fragmentation",
-        };
-        let (version, size) = match self.fault {
-            Fault::Version21 => ("2.1", agreed),
-            Fault::SizeAboveOffer => ("2.0", agreed + 4),
-            Fault::SizeTooSmall => ("2.0", 128),
-            _ => ("2.0", agreed),
-        };
-        let mut reply = agent_hello(version, size, capabilities);
-        match self.fault {
-            Fault::HelloWithoutFin => reply[8] = 0,
-            Fault::HelloWithIds => reply[9] = 1,
-            Fault::CheckWithOtherFlags if hello.healthcheck => reply[8] = 3,
-            Fault::NoCapabilities => {
-                reply = control(
-                    101,
-                    &[
-                        ("version", b"\x08\x032.0"),
-                        ("max-frame-size", b"\x03\xfc\xf0\x06"),
-                    ],
-                );
-            }
-            Fault::NoFrameSize => {
-                reply = control(
-                    101,
-                    &[("version", b"\x08\x032.0"), ("capabilities", b"\x08\x00")],
-                );
-            }
-            Fault::KeyOfTheSameStart => {
-                reply.extend_from_slice(b"\x0cversion-info\x08\x031.2");
-                let len = u32::try_from(reply.len() - 4).unwrap();
-                reply[..4].copy_from_slice(&len.to_be_bytes());
-            }
-            Fault::HelloInTwoWrites => {
-                // The second is in the session's output.
-                socket.write_all(&reply[..20]).ok();
-                std::thread::sleep(Duration::from_millis(20));
-                reply.drain(..20);
-            }
-            _ => {}
-        }
-        session.output.extend_from_slice(&reply);
-        if hello.healthcheck {
-            match self.fault {
-                Fault::CheckThenDisconnect => {
-                    return Ok(self.goodbye(Status::NORMAL, session));
-                }
-                Fault::CheckRunsHandler => self.ack((StreamId(0), FrameId(0)), b"", session),
-                _ => {}
-            }
-        }
-        Ok(Next::GoOn)
-    }
-
     fn fragment(
         &self,
         frame: &Frame<'_>,
@@ -488,244 +376,7 @@ impl Agent {
         self.notify(stream_id, frame_id, &payload, session, socket)
     }
 
-    /// The handler: what the agent says to a NOTIFY.
-    fn notify(
-        &self,
-        stream_id: StreamId,
-        frame_id: FrameId,
-        payload: &[u8],
-        session: &mut Session,
-        socket: &TcpStream,
-    ) -> Result<Next, DecodeError> {
-        session.notifies += 1;
-        let (mut listed, mut known, mut count, mut arguments) = (false, false, 0, 0);
-        let (mut null, mut unused_type) = (false, false);
-        let mut messages = Messages::new(payload);
-        loop {
-            let result = messages.next_message();
-            let message = if self.is(Fault::LosesFragments) {
-                result.unwrap_or(None)
-            } else {
-                result?
-            };
-            let Some(message) = message else { break };
-            count += 1;
-            known |= message.name() == b"check-client-ip";
-            for argument in message {
-                let argument = if self.is(Fault::LosesFragments) {
-                    let Ok(argument) = argument else { break };
-                    argument
-                } else {
-                    argument?
-                };
-                arguments += 1;
-                listed |= argument
-                    .value
-                    .as_ip()
-                    .is_some_and(|ip| ip.is_ipv4() && !is_private(ip));
-                null |= argument.value == TypedData::Null;
-                unused_type |= matches!(
-                    argument.value,
-                    TypedData::Int32(_) | TypedData::Uint32(_) | TypedData::Uint64(_)
-                );
-            }
-            if self.is(Fault::LosesFragments) {
-                break;
-            }
-        }
-        let mut ids = (stream_id, frame_id);
-        match self.fault {
-            Fault::WrongStreamId => ids.0.0 += 2,
-            Fault::SwapsIds => ids = (StreamId(frame_id.0), FrameId(stream_id.0)),
-            Fault::FrameIdAlways1 => ids.1 = FrameId(1),
-            Fault::IdsOf8Bits => ids.0.0 &= 0xff,
-            Fault::IdsOf16Bits => ids.0.0 &= 0xffff,
-            Fault::SignedIds => ids.0.0 = sign_extended(ids.0.0),
-            Fault::IdsOf32Bits => {
-                ids = (
-                    StreamId(ids.0.0 & 0xffff_ffff),
-                    FrameId(ids.1.0 & 0xffff_ffff),
-                );
-            }
-            _ => {}
-        }
-        let agreed = session.max_frame_size.unwrap_or(0) as usize;
-        let unanswered = match self.fault {
-            Fault::IgnoresStreamId0 => stream_id.0 == 0,
-            Fault::IgnoresEmpty => count == 0,
-            Fault::IgnoresSecond => session.notifies == 2,
-            Fault::IgnoresTwoMessages => count == 2,
-            Fault::IgnoresUnknown => count > 0 && !known,
-            Fault::IgnoresMany => arguments > 100,
-            _ => false,
-        };
-        if unanswered {
-            return Ok(Next::GoOn);
-        }
-        match self.fault {
-            Fault::ClosesOnUnknown if count > 0 && !known => return Ok(Next::Close),
-            Fault::RefusesNull if null => return Ok(self.goodbye(Status::UNKNOWN, session)),
-            Fault::RefusesUnusedTypes if unused_type => {
-                return Ok(self.goodbye(Status::UNKNOWN, session));
-            }
-            Fault::DiesOfNoArguments if known && arguments == 0 => {
-                self.die();
-                return Ok(Next::Close);
-            }
-            Fault::HangsOnLargest if payload.len() + 7 >= agreed => return Ok(Next::Hang),
-            _ => {}
-        }
-        let actions = self.actions(listed, known, agreed);
-        match self.fault {
-            Fault::MixesConnections => {
-                let bytes = ack_frame(ids, &actions);
-                self.answer_by_stream_id(stream_id, &bytes, socket);
-                return Ok(Next::GoOn);
-            }
-            Fault::AckPerMessage => {
-                for _ in 1..count {
-                    self.ack(ids, &actions, session);
-                }
-            }
-            Fault::Duplicates => self.ack(ids, &actions, session),
-            _ => {}
-        }
-        self.ack(ids, &actions, session);
-        if self.is(Fault::AckWithoutFin) {
-            let flags_end = session.output.len() - actions.len() - 3;
-            session.output[flags_end] = 0;
-        }
-        Ok(Next::GoOn)
-    }
-
-    /// Keeps the sender by stream-id alone, and answers after another may have come.
-    fn answer_by_stream_id(&self, stream_id: StreamId, bytes: &[u8], socket: &TcpStream) {
-        let lock = || self.senders.lock().unwrap_or_else(PoisonError::into_inner);
-        lock().insert(stream_id.0, socket.try_clone().unwrap());
-        std::thread::sleep(Duration::from_millis(50));
-        if let Some(mut socket) = lock().get(&stream_id.0) {
-            let _ = socket.write_all(bytes);
-        }
-    }
-
-    fn ack(&self, ids: (StreamId, FrameId), actions: &[u8], session: &mut Session) {
+    pub(crate) fn ack(&self, ids: (StreamId, FrameId), actions: &[u8], session: &mut Session) {
         session.output.extend(ack_frame(ids, actions));
     }
-
-    /// The actions of the answer, encoded.
-    fn actions(&self, listed: bool, known: bool, agreed: usize) -> Vec<u8> {
-        let mut room = vec![0; 1024];
-        let mut ack = AckWriter::begin(&mut room, 1024, StreamId(1), FrameId(1)).unwrap();
-        if known && self.fault != Fault::NothingToSay {
-            ack.set_var(REMEDIATION, if listed { "ban" } else { "allow" })
-                .unwrap();
-            ack.set_var(SCORE, if listed { -1_i32 } else { 1_i32 })
-                .unwrap();
-            ack.set_var(LISTED, listed).unwrap();
-        }
-        let len = ack.finish();
-        let mut actions = room[11..len].to_vec();
-        let at = |actions: &[u8], part: &[u8]| {
-            let found = actions
-                .windows(part.len())
-                .position(|window| window == part);
-            found.map(|start| start + part.len())
-        };
-        match self.fault {
-            Fault::Bool31 if listed => *actions.last_mut().unwrap() = 0x31,
-            Fault::String18 => {
-                if let Some(at) = at(&actions, b"remediation") {
-                    actions[at] = 0x18;
-                }
-            }
-            Fault::Int32NotExtended if listed => {
-                let start = at(&actions, b"score").unwrap() + 1;
-                actions.splice(start..start + 10, *b"\xff\xf0\xfe\xfe\x7e");
-            }
-            Fault::NameWithDash => {
-                if let Some(at) = at(&actions, b"remedi") {
-                    actions[at] = b'-';
-                }
-            }
-            Fault::LongName => {
-                let mut long = b"\x01\x03\x02\x3c".to_vec();
-                long.extend_from_slice(&[b'n'; 60]);
-                long.push(0x11);
-                actions.extend(long);
-            }
-            Fault::TooLargeAck => pad(&mut actions, agreed + 1),
-            Fault::LargestAck if agreed == 16_380 => pad(&mut actions, agreed),
-            Fault::UnknownAction => actions.extend_from_slice(b"\x03\x02\x02\x01a"),
-            Fault::CutAction => {
-                actions.pop();
-            }
-            Fault::UnknownScope if known => actions[2] = 9,
-            _ => {}
-        }
-        actions
-    }
-}
-
-/// Makes the frame of an ACK 1/1 this long, by one more variable.
-fn pad(actions: &mut Vec<u8>, frame_len: usize) {
-    let mut more = b"\x01\x03\x02\x03pad\x09".to_vec();
-    let rest = frame_len - 7 - actions.len() - more.len();
-    let mut varint = [0; 10];
-    let used = (1..=3)
-        .find(|&len| encode_varint((rest - len) as u64, &mut varint).unwrap() == len)
-        .unwrap();
-    more.extend_from_slice(&varint[..used]);
-    more.resize(more.len() + rest - used, b'p');
-    actions.extend(more);
-    debug_assert_eq!(actions.len() + 7, frame_len);
-}
-
-fn sign_extended(id: u64) -> u64 {
-    if id & 0x8000_0000 != 0 {
-        id | 0xffff_ffff_0000_0000
-    } else {
-        id
-    }
-}
-
-fn is_private(ip: std::net::IpAddr) -> bool {
-    matches!(ip, std::net::IpAddr::V4(ip) if ip.is_private() || ip.octets()[0] == 100)
-}
-
-fn agent_hello(version: &str, max_frame_size: u32, capabilities: &str) -> Vec<u8> {
-    let hello = AgentHello {
-        version: version.as_bytes(),
-        max_frame_size,
-        capabilities: capabilities.as_bytes(),
-    };
-    let mut room = [0; 512];
-    let len = hello.encode(&mut room).unwrap();
-    room[..len].to_vec()
-}
-
-/// A control frame of these keys and encoded values.
-fn control(code: u8, pairs: &[(&str, &[u8])]) -> Vec<u8> {
-    let mut bytes = vec![0, 0, 0, 0, code, 0, 0, 0, 1, 0, 0];
-    for (key, value) in pairs {
-        bytes.push(u8::try_from(key.len()).unwrap());
-        bytes.extend_from_slice(key.as_bytes());
-        bytes.extend_from_slice(value);
-    }
-    let len = u32::try_from(bytes.len() - 4).unwrap();
-    bytes[..4].copy_from_slice(&len.to_be_bytes());
-    bytes
-}
-
-fn ack_frame((stream_id, frame_id): (StreamId, FrameId), actions: &[u8]) -> Vec<u8> {
-    let frame = Frame {
-        frame_type: FrameType::Ack,
-        flags: ringspoa::spop::Flags::FIN,
-        stream_id,
-        frame_id,
-        payload: actions,
-    };
-    let mut room = vec![0; actions.len() + 64];
-    let len = frame.encode(&mut room).unwrap();
-    room.truncate(len);
-    room
 }

@@ -2,5 +2,8 @@
 //! fault at a time: each is found by its rule, for its reason.
 
 mod agent;
+mod answers;
 mod cli;
 mod faults;
+mod greeting;
+mod handler;
