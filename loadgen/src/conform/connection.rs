@@ -24,8 +24,8 @@ const SPARE: usize = 8;
 const OUT_OF_DESCRIPTORS: [i32; 2] = [24, 23];
 
 /// What an unanswered goodbye costs.
-const GOODBYE: &str = "HAProxy up to 3.0 waits for AGENT-DISCONNECT or a close up to timeout idle, and a process that is \
-    being reloaded stays alive so long.";
+const GOODBYE: &str = "HAProxy up to 3.0 waits for AGENT-DISCONNECT or a close up to timeout idle, and a \
+    process that is being reloaded stays alive so long.";
 
 pub(super) const RULES: &[Rule] = &[
     Rule::played(
@@ -255,7 +255,7 @@ fn many_connections(trial: &Trial<'_>) -> Judged {
             Err(error) if is_out_of_descriptors(&error) && idle.len() > SPARE => {
                 idle.truncate(idle.len() - SPARE);
                 trial.note(format!(
-                    "{} connections instead of {wanted}: the descriptors of this process ran out (ulimit -n)",
+                    "{} connections instead of {wanted}: this process ran out of descriptors (ulimit -n)",
                     idle.len()
                 ));
                 break;

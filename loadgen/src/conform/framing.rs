@@ -13,8 +13,9 @@ use super::trial::{Judged, Stop, Trial};
 use super::wire::{Came, Peer, missed};
 
 /// What an agent that dies or hangs on a frame costs.
-const HARM: &str = "No HAProxy sends it, but one broken peer must not cost the others: an agent that dies of it fails the \
-    requests of all connections, in all versions, and one that hangs keeps the descriptor.";
+const HARM: &str = "No HAProxy sends it, but one broken peer must not cost the others: an agent that \
+    dies of it fails the requests of all connections, in all versions, and one that \
+    hangs keeps the descriptor.";
 
 /// What a fragmented message is worth.
 const FRAGMENTS: &str = "HAProxy up to 3.0 splits messages that exceed a frame for an agent that announces \
@@ -110,8 +111,8 @@ pub(super) const RULES: &[Rule] = &[
 ];
 
 /// What an ACK costs that nobody waits for.
-const BAD_ACK: &str = "HAProxy 3.1 and later ignore whatever comes on a connection after an ACK of ids they never gave out; \
-    those up to 3.0 ignore the ACK.";
+const BAD_ACK: &str = "HAProxy 3.1 and later ignore whatever comes on a connection after an ACK of ids they \
+    never gave out; those up to 3.0 ignore the ACK.";
 
 fn byte_by_byte(trial: &Trial<'_>) -> Judged {
     let mut peer = trial.connect()?;

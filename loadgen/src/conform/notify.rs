@@ -14,12 +14,14 @@ use super::wire::{Came, Peer, shown};
 pub(super) const IN_FLIGHT: u64 = 20;
 
 /// What an id costs that HAProxy did not give out.
-const BAD_ID: &str = "HAProxy 3.1 and later ignore whatever comes on a connection after an ACK of ids they never gave \
-    out, so all its requests, up to 20, wait until timeout processing; up to 3.0 the one request does.";
+const BAD_ID: &str = "HAProxy 3.1 and later ignore whatever comes on a connection after an ACK of ids they \
+    never gave out, so all its requests, up to 20, wait until timeout processing; up to \
+    3.0 the one request does.";
 
 /// What a missing ACK costs.
-const NO_ACK: &str = "Without an ACK the request waits until timeout processing in all versions of HAProxy, and one up to \
-    3.0 without pipelining uses the connection no more until timeout idle.";
+const NO_ACK: &str = "Without an ACK the request waits until timeout processing in all versions of \
+    HAProxy, and one up to 3.0 without pipelining uses the connection no more until \
+    timeout idle.";
 
 pub(super) const RULES: &[Rule] = &[
     Rule::played(
