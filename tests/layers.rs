@@ -82,6 +82,7 @@ fn rooms_import_only_what_the_map_allows() {
                     "decode",
                     "lines",
                     "logging",
+                    "manual",
                     "process",
                     "serve",
                     "service_manager",

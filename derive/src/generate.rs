@@ -103,7 +103,7 @@ fn decode(message: &Message) -> TokenStream {
         };
         for text in std::iter::once(&field.name).chain(&field.aliases) {
             let action = quote! {
-                #slot.#fill(DECLARATION, #index, argument.value)?
+                #slot.#fill(DECLARATION, #index, argument.value, rest)?
             };
             cases.push((text.as_bytes().to_vec(), action));
         }
@@ -133,6 +133,7 @@ fn decode(message: &Message) -> TokenStream {
             &<#ident #of as #ringspoa::Message>::DECLARATION;
         #(let mut #slots = #ringspoa::derived::Slot::<#types>::empty();)*
         loop {
+            let rest = message.rest();
             let argument = match message.next_argument() {
                 #ringspoa::derived::Result::Ok(#ringspoa::derived::Some(argument)) => argument,
                 #ringspoa::derived::Result::Ok(#ringspoa::derived::None) => break,

@@ -117,7 +117,7 @@ pub mod derived {
     use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
     use super::{ArgumentValue, MessageDeclaration, MessageError, ValueError};
-    use crate::spop::TypedData;
+    use crate::spop::{Argument, TypedData};
 
     /// A field while arguments are read: one of the two is used, by its type.
     ///
@@ -153,6 +153,7 @@ pub mod derived {
             message: &'static MessageDeclaration,
             index: usize,
             value: TypedData<'a>,
+            rest: &'a [u8],
         ) -> Result<(), MessageError>
         where
             T: ArgumentValue<'a>,
@@ -175,7 +176,7 @@ pub mod derived {
             }
             match T::read(value) {
                 Some(value) => self.value = Some(value),
-                None => return Err(refused::<T>(message, index, value)),
+                None => return Err(refused::<T>(message, index, rest)),
             }
             Ok(())
         }
@@ -187,6 +188,7 @@ pub mod derived {
             message: &'static MessageDeclaration,
             index: usize,
             value: TypedData<'a>,
+            rest: &'a [u8],
         ) -> Result<(), MessageError>
         where
             T: ArgumentValue<'a> + Default,
@@ -196,7 +198,7 @@ pub mod derived {
                     self.value = Some(T::default());
                     Ok(())
                 }
-                value => self.fill(message, index, value),
+                value => self.fill(message, index, value, rest),
             }
         }
 
@@ -242,14 +244,16 @@ pub mod derived {
         }
     }
 
-    /// Asks a value that could not be read for the reason.
+    /// Asks a value that could not be read for the reason. It is decoded once more for that: one that is
+    /// handed over has to be in memory, and is then put there each time, 10 instructions an argument.
     #[cold]
     #[inline(never)]
     fn refused<'a, T: ArgumentValue<'a>>(
         message: &'static MessageDeclaration,
         index: usize,
-        value: TypedData<'a>,
+        rest: &'a [u8],
     ) -> MessageError {
+        let value = Argument::first_of(rest).map_or(TypedData::Null, |argument| argument.value);
         let error = T::from_value(value).err().unwrap_or(ValueError::Type);
         MessageError::value(message, index, error, &value)
     }
