@@ -3,9 +3,9 @@
 //! The list is made from the sources, with signatures as they are written there: a type that gets
 //! another meaning by another `use` does not show, nor do auto traits such as `Send`, and the names of
 //! parameters show that matter to nobody. What macros of this crate make is expanded before. rustdoc's
-//! JSON, which `RUSTC_BOOTSTRAP=1` has a stable toolchain write, tells more, but its format is another
-//! one in nearly every release since 1.88 and a reader of it takes one, so that a list would depend on
-//! the toolchain of whoever runs this.
+//! JSON, which `RUSTC_BOOTSTRAP=1` has a stable toolchain write, tells more, but its format has versions
+//! of its own, several since 1.88, and who reads one does not read the next: the list would depend on the
+//! toolchain of whoever runs this.
 
 #[path = "../kept/mod.rs"]
 mod kept;
