@@ -10,13 +10,13 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 use clap::Args;
-use ringspoa::agents::remediation::{AddressTable, RemediationAgent};
+use ringspoa::ListenAddress;
 use ringspoa::haproxy_config::{
     CheckOptions, ConfigFile, HaproxyVersion, Report, Severity, check, engine_files, guess_version,
 };
-use ringspoa::{Agent, AgentDeclaration, ListenAddress};
 
 use crate::config::Settings;
+use crate::spoe_config::{agents, declaration, version};
 
 /// The largest file, in bytes: a configuration of that size is none.
 const MAX_FILE_LEN: u64 = 16 << 20;
@@ -36,13 +36,13 @@ pub(crate) struct Check {
     /// haproxy -f. A file that a filter names, and that is there, is read too
     #[arg(value_name = "FILE", required = true)]
     files: Vec<PathBuf>,
-    /// Version of HAProxy: 2.6, 2.8, 3.0, 3.1, 3.2 or 3.3 [default: what the files can only be for, else
-    /// what `haproxy -v` says, else 3.2]
-    #[arg(long, value_name = "VERSION", value_parser = |text: &str| text.parse::<HaproxyVersion>())]
-    haproxy: Option<HaproxyVersion>,
-    /// The agent that the engines are for [default: the one that an engine has the name, the prefix or a
+    /// Version of HAProxy, from 2.6 on [default: what the files can only be for, else what `haproxy -v`
+    /// says, else 3.2]
+    #[arg(long, value_name = "VERSION")]
+    haproxy: Option<String>,
+    /// Agent that the engines are for: remediation [default: the one that an engine has the name, the prefix or a
     /// message of]
-    #[arg(long, value_name = "NAME", value_parser = agent)]
+    #[arg(long, value_name = "NAME")]
     agent: Option<String>,
     /// The agent's own configuration file, for its deadline, its frame size and where it listens
     #[arg(long, value_name = "FILE")]
@@ -52,28 +52,12 @@ pub(crate) struct Check {
     json: bool,
 }
 
-/// What the agents built in here take and set.
-fn agents() -> Vec<AgentDeclaration> {
-    vec![RemediationAgent::new(AddressTable::default()).declaration()]
-}
-
-fn agent(name: &str) -> Result<String, String> {
-    let known: Vec<_> = agents().into_iter().map(|agent| agent.name).collect();
-    match known.iter().any(|known| known == name) {
-        true => Ok(name.to_owned()),
-        false => Err(format!(
-            "there is no such agent; these are: {}",
-            known.join(", ")
-        )),
-    }
-}
-
 /// Runs the command; `usage` is the exit code for what cannot be read.
 pub(crate) fn run(arguments: &Check, usage: u8) -> ExitCode {
     let (report, assumed, files) = match prepare(arguments) {
         Ok(prepared) => prepared,
         Err(error) => {
-            eprintln!("ringspoa: {error}");
+            crate::complain(&error);
             return ExitCode::from(usage);
         }
     };
@@ -84,7 +68,7 @@ pub(crate) fn run(arguments: &Check, usage: u8) -> ExitCode {
     match io::stdout().lock().write_all(text.as_bytes()) {
         // Whoever reads may have seen enough, as `head` does.
         Err(error) if error.kind() != ErrorKind::BrokenPipe => {
-            eprintln!("ringspoa: cannot write the findings: {error}");
+            crate::complain(&format!("cannot write the findings: {error}"));
             ExitCode::from(usage)
         }
         _ if report.is_good() => ExitCode::SUCCESS,
@@ -96,13 +80,12 @@ pub(crate) fn run(arguments: &Check, usage: u8) -> ExitCode {
 type Prepared = (Report, &'static str, Vec<ConfigFile>);
 
 fn prepare(arguments: &Check) -> Result<Prepared, String> {
-    let mut options = CheckOptions::default().with_agents(agents());
+    let mut options =
+        CheckOptions::default().with_agents(agents().into_iter().map(|(_, agent)| agent));
     if let Some(name) = &arguments.agent {
-        let named = agents().into_iter().find(|agent| agent.name == *name);
-        options = named.map_or_else(CheckOptions::default, |agent| {
-            CheckOptions::default().with_agent(agent)
-        });
+        options = options.with_agent(declaration(name)?);
     }
+    let version = arguments.haproxy.as_deref().map(version).transpose()?;
     let settings = match &arguments.config {
         Some(path) => Settings::load(path).map_err(|error| error.to_string())?,
         None => Settings::default(),
@@ -132,7 +115,10 @@ fn prepare(arguments: &Check) -> Result<Prepared, String> {
             files.push(read(Path::new(&path))?);
         }
     }
-    let (version, assumed) = version(arguments, &files);
+    let (version, assumed) = match version {
+        Some(version) => (version, "--haproxy"),
+        None => assume(&files),
+    };
     options.version = Some(version);
     Ok((check(&files, &options), assumed, files))
 }
@@ -185,11 +171,8 @@ fn read(path: &Path) -> Result<ConfigFile, String> {
     Ok(ConfigFile::new(path.display().to_string(), text))
 }
 
-/// The version, and how it is known.
-fn version(arguments: &Check, files: &[ConfigFile]) -> (HaproxyVersion, &'static str) {
-    if let Some(version) = arguments.haproxy {
-        return (version, "--haproxy");
-    }
+/// The version where none is given, and how it is known.
+fn assume(files: &[ConfigFile]) -> (HaproxyVersion, &'static str) {
     let guessed = guess_version(files);
     let installed = installed();
     match (guessed, installed) {
@@ -206,10 +189,7 @@ fn installed() -> Option<HaproxyVersion> {
     let output = Command::new("haproxy").arg("-v").output().ok()?;
     let text = String::from_utf8_lossy(&output.stdout);
     let (_, rest) = text.split_once("version ")?;
-    let mut numbers = rest.split(['.', '-', ' ']);
-    let major = numbers.next()?.parse().ok()?;
-    let minor = numbers.next()?.parse().ok()?;
-    Some(HaproxyVersion::new(major, minor))
+    rest.split(' ').next()?.parse().ok()
 }
 
 fn counts(report: &Report) -> [(usize, &'static str); 3] {

@@ -9,6 +9,7 @@ mod process;
 mod serve;
 mod service_manager;
 mod shown;
+mod spoe_config;
 
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -47,6 +48,7 @@ enum Command {
     Serve(Serve),
     Decode(decode::Decode),
     Check(check::Check),
+    SpoeConfig(spoe_config::Print),
 }
 
 #[derive(Clone, Debug, Args)]
@@ -213,6 +215,7 @@ fn main() -> ExitCode {
         Command::Serve(serve) => run_serve(serve),
         Command::Decode(decode) => decode::run(&decode, USAGE),
         Command::Check(check) => check::run(&check, USAGE),
+        Command::SpoeConfig(print) => spoe_config::run(&print, USAGE),
     }
 }
 

@@ -110,6 +110,13 @@ fn the_batch_of_addresses_is_half_banned() {
 }
 
 #[test]
+fn derived_code_and_loops_by_hand_read_the_same() {
+    for corpus in work::typed::CORPORA {
+        work::typed::agree(corpus);
+    }
+}
+
+#[test]
 fn no_scenario_allocates() {
     let allocations = || ALLOCATIONS.with(Cell::get);
     for scenario in Scenario::all() {

@@ -6,6 +6,7 @@ mod handshake;
 
 use std::cell::Cell;
 use std::io::{Read, Write};
+use std::net::IpAddr;
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -13,7 +14,7 @@ use counting::Counting;
 use handshake::shake_hands;
 use ringspoa::agents::remediation::{RemediationAgent, embedded};
 use ringspoa::spop::{Argument, Frame, FrameId, FrameType, NotifyWriter, StreamId, TypedData};
-use ringspoa::{Cores, Driver, ListenAddress, Server, ServerConfig};
+use ringspoa::{Agent, Cores, Driver, ListenAddress, Message, Router, Server, ServerConfig, Var};
 
 thread_local! {
     /// Set on worker threads only, by the agent factory, which runs there.
@@ -73,7 +74,11 @@ fn exchange(socket: &mut UnixStream, count: usize) {
     }
 }
 
-fn allocations_over_100_000_frames(driver: Driver) -> u64 {
+/// Agents of each kind: what is built in, and what is made of typed messages.
+fn allocations_over_100_000_frames<A: Agent + 'static>(
+    driver: Driver,
+    agent: impl Fn() -> A + Send + Sync + 'static,
+) -> u64 {
     let name = format!("ringspoa-no-alloc-{}-{driver:?}.sock", std::process::id());
     let path = std::env::temp_dir().join(name);
     let config = ServerConfig {
@@ -87,9 +92,9 @@ fn allocations_over_100_000_frames(driver: Driver) -> u64 {
         driver,
         ..ServerConfig::default()
     };
-    let server = Server::start(config, |_| {
+    let server = Server::start(config, move |_| {
         IS_WORKER.set(true);
-        Ok(RemediationAgent::new(embedded()))
+        Ok(agent())
     })
     .unwrap();
     let mut socket = UnixStream::connect(&path).unwrap();
@@ -106,12 +111,37 @@ fn allocations_over_100_000_frames(driver: Driver) -> u64 {
     after - before
 }
 
-// One test for both: they share the counter.
+#[derive(Message)]
+struct CheckClientIp {
+    ip: IpAddr,
+}
+
+const IS_LOCAL: Var<bool> = Var::txn("is_local");
+
+fn typed() -> impl Agent {
+    // Some state of its own, so that making it allocates.
+    Router::new("typed", vec![IpAddr::from([10, 0, 0, 7])]).on::<CheckClientIp>(
+        |local: &mut Vec<IpAddr>, check, reply| Ok(reply.set(IS_LOCAL, local.contains(&check.ip))?),
+    )
+}
+
+// One test for all: they share the counter.
 #[test]
 fn no_allocation_per_frame_on_either_driver() {
     for driver in [Driver::Auto, Driver::Epoll] {
-        let count = allocations_over_100_000_frames(driver);
-        println!("{driver:?}: {count} allocations in {FRAMES} frames");
-        assert_eq!(count, 0, "{driver:?}: allocations in {FRAMES} frames");
+        let built_in = || RemediationAgent::new(embedded());
+        for (kind, count) in [
+            (
+                "built in",
+                allocations_over_100_000_frames(driver, built_in),
+            ),
+            ("typed", allocations_over_100_000_frames(driver, typed)),
+        ] {
+            println!("{driver:?}, {kind}: {count} allocations in {FRAMES} frames");
+            assert_eq!(
+                count, 0,
+                "{driver:?}, {kind}: allocations in {FRAMES} frames"
+            );
+        }
     }
 }

@@ -13,6 +13,8 @@ use ringspoa::spop::{
 };
 use ringspoa::{Connection, Event, Limits, MAX_REPLY_LEN};
 
+pub(crate) mod typed;
+
 use crate::corpus::{self, BanList, Corpus, Family, MAX_FRAME_SIZE, Notify};
 
 const REMEDIATION: Variable<'static> = Variable::literal(Scope::Transaction, "remediation");
@@ -312,6 +314,16 @@ impl Scenario {
                         black_box(&mut out),
                     ));
                 }
+            }));
+        }
+        for corpus in typed::CORPORA {
+            all.push(Self::new(format!("typed/derived/{corpus}"), 1, move || {
+                let bytes = corpus.bytes();
+                move || typed::derived(corpus, black_box(&bytes))
+            }));
+            all.push(Self::new(format!("typed/by-hand/{corpus}"), 1, move || {
+                let bytes = corpus.bytes();
+                move || typed::by_hand(corpus, black_box(&bytes))
             }));
         }
         for corpus in [Corpus::Ip, Corpus::Five, Corpus::Http] {

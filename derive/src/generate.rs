@@ -1,7 +1,8 @@
 //! The code of `impl Message`.
 
 use proc_macro2::{Literal, TokenStream};
-use quote::{format_ident, quote};
+use quote::{format_ident, quote, quote_spanned};
+use syn::spanned::Spanned;
 use syn::visit_mut::VisitMut;
 use syn::{Lifetime, Type};
 
@@ -80,11 +81,9 @@ fn declaration(message: &Message) -> TokenStream {
 
 fn decode(message: &Message) -> TokenStream {
     let Message {
-        name,
-        ringspoa,
-        ident,
-        ..
+        ringspoa, ident, ..
     } = message;
+    let of = message.lifetime.as_ref().map(|_| quote! { <'static> });
     let slots: Vec<_> = message
         .fields
         .iter()
@@ -95,48 +94,51 @@ fn decode(message: &Message) -> TokenStream {
         .iter()
         .map(|field| with_lifetime(message, &field.value, "'message"));
     let mut cases: Vec<Case> = Vec::new();
-    for (field, slot) in message.fields.iter().zip(&slots) {
-        let argument = &field.name;
+    for (index, (field, slot)) in message.fields.iter().zip(&slots).enumerate() {
+        // What a type lacks is said where the type is written.
         let fill = if field.has_default {
-            quote! { fill_or_default }
+            quote_spanned! { field.value.span()=> fill_or_default }
         } else {
-            quote! { fill }
+            quote_spanned! { field.value.span()=> fill }
         };
         for text in std::iter::once(&field.name).chain(&field.aliases) {
             let action = quote! {
-                #ringspoa::derived::#fill(&mut #slot, #name, #argument, argument.value)?
+                #slot.#fill(DECLARATION, #index, argument.value, rest)?
             };
             cases.push((text.as_bytes().to_vec(), action));
         }
     }
     let otherwise = if message.denies_unknown {
         quote! { return #ringspoa::derived::Result::Err(
-            #ringspoa::MessageError::unknown(#name, argument.name)
+            #ringspoa::MessageError::unknown(DECLARATION, argument.name)
         ) }
     } else {
         quote! { {} }
     };
     let chosen = choose(&quote! { argument.name }, &cases, &otherwise);
-    let fields = message.fields.iter().zip(&slots).map(|(field, slot)| {
-        let Field {
-            ident,
-            name: argument,
-            ..
-        } = field;
-        if field.has_default {
-            quote! { #ident: #ringspoa::derived::take_or_default(#slot) }
-        } else {
-            quote! { #ident: #ringspoa::derived::take(#slot, #name, #argument)? }
-        }
-    });
+    let fields = (0..)
+        .zip(message.fields.iter().zip(&slots))
+        .map(|(index, (field, slot))| {
+            let index: usize = index;
+            let ident = &field.ident;
+            let take = if field.has_default {
+                quote_spanned! { field.value.span()=> take_or_default }
+            } else {
+                quote_spanned! { field.value.span()=> take }
+            };
+            quote! { #ident: #slot.#take(DECLARATION, #index)? }
+        });
     quote! {
-        #(let mut #slots: #ringspoa::derived::Option<#types> = #ringspoa::derived::None;)*
+        const DECLARATION: &#ringspoa::MessageDeclaration =
+            &<#ident #of as #ringspoa::Message>::DECLARATION;
+        #(let mut #slots = #ringspoa::derived::Slot::<#types>::empty();)*
         loop {
+            let rest = message.rest();
             let argument = match message.next_argument() {
                 #ringspoa::derived::Result::Ok(#ringspoa::derived::Some(argument)) => argument,
                 #ringspoa::derived::Result::Ok(#ringspoa::derived::None) => break,
                 #ringspoa::derived::Result::Err(error) => return #ringspoa::derived::Result::Err(
-                    #ringspoa::MessageError::malformed(#name, error)
+                    #ringspoa::MessageError::malformed(DECLARATION, error)
                 ),
             };
             #chosen
@@ -150,8 +152,12 @@ fn encode(message: &Message) -> TokenStream {
     let count = Literal::usize_suffixed(message.fields.len());
     let arguments = message.fields.iter().map(|field| {
         let Field { ident, name, .. } = field;
+        let value = with_lifetime(message, &field.value, "'_");
         quote! {
-            #ringspoa::spop::Argument::new(#name, #ringspoa::ArgumentValue::to_value(&self.#ident))
+            #ringspoa::spop::Argument::new(
+                #name,
+                <#value as #ringspoa::ArgumentValue<'_>>::to_value(&self.#ident),
+            )
         }
     });
     quote! {

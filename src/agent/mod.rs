@@ -4,9 +4,19 @@
 //! NOTIFY, [`dispatch`] ends in exactly one ACK. It refuses to know sockets, cores and what the
 //! messages mean.
 
+mod actions;
 mod declaration;
+mod router;
+mod ticket;
 
 pub use declaration::{AgentDeclaration, OtherMessages};
+pub use router::{Router, Routes};
+pub use ticket::Ticket;
+#[cfg_attr(not(feature = "server"), allow(unused_imports))]
+pub(crate) use ticket::{AnswerQueue, LateAnswer};
+
+use actions::ActionList;
+use ticket::Joint;
 
 use std::cell::Cell;
 use std::fmt;
@@ -14,13 +24,13 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 
 use crate::connection::NotifyId;
 use crate::message::{Var, VariableType};
 use crate::spop::{
-    AckWriter, Action, DecodeError, EncodeError, MAX_VARINT_LEN, Messages, PREFIX_LEN, Scope,
-    TypedData, Variable,
+    AckWriter, DecodeError, EncodeError, MAX_VARINT_LEN, Messages, PREFIX_LEN, Scope, TypedData,
+    Variable,
 };
 
 /// Why an agent has no answer. The text goes to the log, the fallback to HAProxy.
@@ -54,6 +64,11 @@ pub type AgentError = Box<dyn std::error::Error + Send + Sync>;
 ///     }
 /// }
 /// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is no agent",
+    label = "no agent",
+    note = "implement `Agent` for it, or let a `Router` give messages to handlers"
+)]
 pub trait Agent {
     /// Answers one NOTIFY: reads `messages`, writes actions to `reply`.
     ///
@@ -88,7 +103,14 @@ pub struct Reply<'a> {
     context: &'a Context,
     serial: u64,
     connection: usize,
-    deferred: Option<Duration>,
+    deferred: Option<Later>,
+}
+
+/// That tickets were drawn.
+#[derive(Debug)]
+struct Later {
+    answer: Arc<Joint>,
+    deadline: Duration,
 }
 
 impl Reply<'_> {
@@ -150,190 +172,26 @@ impl Reply<'_> {
     }
 
     /// Answers later: the ticket carries the answer, from any thread, in any order. After the
-    /// server's agent deadline, or if the ticket is dropped, HAProxy gets the fallback. Actions
-    /// written to this reply are discarded.
+    /// server's agent deadline, or if the ticket is dropped, HAProxy gets the fallback.
     ///
-    /// A second call for the same NOTIFY makes a second ticket; the first one sent counts.
+    /// Each call makes one more ticket. The ACK goes out once all of a NOTIFY are sent, with the
+    /// actions of this reply and then those of the tickets.
     pub fn defer(&mut self) -> Ticket {
         self.defer_for(self.context.deadline)
     }
 
-    /// As [`defer`](Self::defer), with a deadline of its own.
+    /// As [`defer`](Self::defer), with a deadline of its own. Of several the earliest counts.
     pub fn defer_for(&mut self, deadline: Duration) -> Ticket {
-        self.deferred = Some(deadline);
-        Ticket {
-            actions: ActionList {
-                bytes: BytesMut::new(),
-                max_len: self.max_actions_len,
-            },
-            overflowed: false,
-            answer: Some(LateAnswer {
-                connection: self.connection,
-                serial: self.serial,
-                actions: Err(Fault::Abandoned),
-            }),
-            queue: Arc::clone(&self.context.queue),
-        }
-    }
-}
-
-/// A NOTIFY that is answered later. `Send`: take it to where the answer is found.
-///
-/// ```no_run
-/// # use ringspoa::{Reply, AgentError};
-/// # use ringspoa::spop::{Scope, Variable};
-/// # fn ask_a_slow_service() -> i64 { 7 }
-/// # fn in_handle_notify(reply: &mut Reply<'_>) -> Result<(), AgentError> {
-/// let mut ticket = reply.defer();
-/// std::thread::spawn(move || {
-///     let score = ask_a_slow_service();
-///     let _ = ticket.set_var(Variable::literal(Scope::Transaction, "score"), score);
-///     ticket.send();
-/// });
-/// # Ok(())
-/// # }
-/// ```
-pub struct Ticket {
-    actions: ActionList,
-    overflowed: bool,
-    answer: Option<LateAnswer>,
-    queue: Arc<dyn AnswerQueue>,
-}
-
-impl Ticket {
-    /// Sets a variable to a value of its type when the ticket is sent.
-    ///
-    /// # Errors
-    ///
-    /// `Full` if it does not fit the frame; nothing of it is written. HAProxy then gets the
-    /// fallback instead of half an answer.
-    pub fn set<T: VariableType + ?Sized>(
-        &mut self,
-        variable: Var<T>,
-        value: T::Value<'_>,
-    ) -> Result<(), EncodeError> {
-        self.set_var(variable.variable(), value)
-    }
-
-    /// Unsets a variable when the ticket is sent.
-    ///
-    /// # Errors
-    ///
-    /// As [`set`](Self::set).
-    pub fn unset<T: VariableType + ?Sized>(&mut self, variable: Var<T>) -> Result<(), EncodeError> {
-        self.unset_var(variable.variable())
-    }
-
-    /// Sets a variable whose name or type is not known when this is compiled, when the ticket is
-    /// sent. `TypedData::Null` unsets it.
-    ///
-    /// # Errors
-    ///
-    /// `Full` if it does not fit the frame; nothing of it is written. HAProxy then gets the
-    /// fallback instead of half an answer.
-    pub fn set_var<'x>(
-        &mut self,
-        variable: Variable<'_>,
-        value: impl Into<TypedData<'x>>,
-    ) -> Result<(), EncodeError> {
-        let result = self.actions.set_var(variable, value);
-        self.overflowed |= result.is_err();
-        result
-    }
-
-    /// Unsets a variable when the ticket is sent.
-    ///
-    /// # Errors
-    ///
-    /// As [`set_var`](Self::set_var).
-    pub fn unset_var(&mut self, variable: Variable<'_>) -> Result<(), EncodeError> {
-        let result = self.actions.unset_var(variable);
-        self.overflowed |= result.is_err();
-        result
-    }
-
-    /// Sends the answer. Too late, or after another ticket of the same NOTIFY, it is discarded.
-    pub fn send(mut self) {
-        if let Some(mut answer) = self.answer.take() {
-            answer.actions = if self.overflowed {
-                Err(Fault::TooLarge)
-            } else {
-                Ok(std::mem::take(&mut self.actions.bytes).freeze())
-            };
-            self.queue.push(answer);
-        }
-    }
-}
-
-/// A ticket dropped unsent asks for the fallback, so that HAProxy need not wait for the deadline.
-impl Drop for Ticket {
-    fn drop(&mut self) {
-        if let Some(answer) = self.answer.take() {
-            self.queue.push(answer);
-        }
-    }
-}
-
-impl fmt::Debug for Ticket {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Ticket")
-            .field("answer", &self.answer)
-            .finish_non_exhaustive()
-    }
-}
-
-/// What a ticket sends to its core.
-#[derive(Debug)]
-pub(crate) struct LateAnswer {
-    /// The core's name for the connection.
-    pub(crate) connection: usize,
-    /// The core's name for the NOTIFY.
-    pub(crate) serial: u64,
-    /// Encoded actions, or why HAProxy is to get the fallback.
-    pub(crate) actions: Result<Bytes, Fault>,
-}
-
-/// Where tickets send their answers.
-pub(crate) trait AnswerQueue: Send + Sync {
-    fn push(&self, answer: LateAnswer);
-}
-
-/// Encoded actions, apart from a frame.
-#[derive(Clone, Debug, Default)]
-struct ActionList {
-    bytes: BytesMut,
-    max_len: usize,
-}
-
-impl ActionList {
-    fn set_var<'x>(
-        &mut self,
-        variable: Variable<'_>,
-        value: impl Into<TypedData<'x>>,
-    ) -> Result<(), EncodeError> {
-        let (scope, name) = (variable.scope(), variable.name().as_bytes());
-        self.append(Action::SetVar {
-            scope,
-            name,
-            value: value.into(),
-        })
-    }
-
-    fn unset_var(&mut self, variable: Variable<'_>) -> Result<(), EncodeError> {
-        self.append(Action::UnsetVar {
-            scope: variable.scope(),
-            name: variable.name().as_bytes(),
-        })
-    }
-
-    fn append(&mut self, action: Action<'_>) -> Result<(), EncodeError> {
-        let start = self.bytes.len();
-        self.bytes.resize(start + action.max_encoded_len(), 0);
-        let result = action.encode(&mut self.bytes[start..]);
-        let end = start + result.unwrap_or(0);
-        let fits = end <= self.max_len;
-        self.bytes.truncate(if fits { end } else { start });
-        result.and(if fits { Ok(()) } else { Err(EncodeError::Full) })
+        let later = self.deferred.get_or_insert_with(|| Later {
+            answer: Joint::new(
+                self.connection,
+                self.serial,
+                Arc::clone(&self.context.queue),
+            ),
+            deadline,
+        });
+        later.deadline = later.deadline.min(deadline);
+        later.answer.ticket(self.max_actions_len)
     }
 }
 
@@ -491,6 +349,11 @@ pub(crate) fn dispatch<A: Agent + ?Sized>(
         agent.handle_notify(&mut messages, &mut reply)
     }));
     let Reply { ack, deferred, .. } = reply;
+    let deadline = deferred.map(|later| {
+        // What becomes of it is decided below: of a NOTIFY that is answered now, nothing.
+        later.answer.settle_reply(ack.actions());
+        later.deadline
+    });
     // What the agent did not read is checked too: bytes we do not understand are not acknowledged.
     if let Err(error) = messages.finish() {
         return Outcome::Invalid(error);
@@ -498,7 +361,7 @@ pub(crate) fn dispatch<A: Agent + ?Sized>(
     let fault = match result {
         Ok(Ok(())) if ack.overflowed() => Fault::TooLarge,
         Ok(Ok(())) => {
-            return match deferred {
+            return match deadline {
                 Some(deadline) => Outcome::Deferred(deadline),
                 None => Outcome::Acked(finish(ack, context)),
             };

@@ -1,8 +1,11 @@
-//! HAProxy's configuration, as far as it is about SPOE: read, and held against what an agent declares.
+//! HAProxy's configuration, made from declarations, and held against them.
 //!
-//! It knows how HAProxy reads its files, what engines, messages and backends have to do with each
-//! other, what differs between versions, and which type of argument a sample expression makes. It
-//! opens no file and asks nobody: it is given texts, and answers with findings.
+//! It knows which sections, lines and timeouts each version of HAProxy wants for an agent, how words are
+//! quoted in them, and what HAProxy calls the variables: [`SpoeConfig`] makes them. And it knows how
+//! HAProxy reads its files, what engines, messages and backends have to do with each other, and which
+//! type of argument a sample expression makes: [`check`] finds what does not fit in files that are there.
+//! It refuses to know where files lie and what runs: it is given texts, and answers with texts and
+//! findings.
 //!
 //! ```
 //! use ringspoa::haproxy_config::{CheckOptions, ConfigFile, HaproxyVersion, check};
@@ -47,15 +50,22 @@
 #![forbid(unsafe_code)]
 
 mod check;
+mod error;
+mod fetches;
 mod finding;
 mod model;
 mod read;
+mod render;
 mod samples;
 mod similar;
 mod version;
+mod words;
 
 pub use check::{CheckOptions, IDS, check, engine_files, guess_version};
+pub use error::ConfigTextError;
 pub use finding::{Finding, Report, Severity};
 pub use read::ConfigFile;
+pub use render::SpoeConfig;
 pub use samples::sample_types;
-pub use version::{HaproxyVersion, UnknownVersion};
+pub use version::{HaproxyVersion, HaproxyVersionError};
+pub(crate) use words::quoted;

@@ -1,25 +1,28 @@
-//! Releases of HAProxy, as far as SPOE differs between them.
+//! Versions of HAProxy, as far as configurations differ by them.
 
 use std::fmt;
 use std::str::FromStr;
 
-/// A branch of HAProxy: 3.2, whatever follows after that.
+/// A version of HAProxy, without the number of the bug-fix release: `3.2`.
 ///
 /// ```
-/// use ringspoa::haproxy_config::HaproxyVersion;
+/// use ringspoa::HaproxyVersion;
 ///
-/// let version: HaproxyVersion = "3.0".parse()?;
-/// assert!(version < HaproxyVersion::V3_1 && !version.has_multiplexer());
-/// # Ok::<(), ringspoa::haproxy_config::UnknownVersion>(())
+/// let version: HaproxyVersion = "3.2.4".parse()?;
+/// assert_eq!(version, HaproxyVersion::V3_2);
+/// assert!(version.has_multiplexer());
+/// # Ok::<(), ringspoa::HaproxyVersionError>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct HaproxyVersion {
-    major: u8,
-    minor: u8,
+    /// The 3 of 3.2.
+    pub major: u8,
+    /// The 2 of 3.2.
+    pub minor: u8,
 }
 
 impl HaproxyVersion {
-    /// 2.6.
+    /// 2.6, the oldest that is supported.
     pub const V2_6: Self = Self::new(2, 6);
     /// 2.8.
     pub const V2_8: Self = Self::new(2, 8);
@@ -31,23 +34,15 @@ impl HaproxyVersion {
     pub const V3_2: Self = Self::new(3, 2);
     /// 3.3.
     pub const V3_3: Self = Self::new(3, 3);
-    /// Those that can be named.
-    pub const KNOWN: [Self; 6] = [
-        Self::V2_6,
-        Self::V2_8,
-        Self::V3_0,
-        Self::V3_1,
-        Self::V3_2,
-        Self::V3_3,
-    ];
 
-    /// Any branch.
+    /// The version MAJOR.MINOR.
     #[must_use]
     pub const fn new(major: u8, minor: u8) -> Self {
         Self { major, minor }
     }
 
-    /// Whether SPOP is a multiplexer as for HTTP/2, as from 3.1 on, and not an applet of the filter.
+    /// Whether SPOP is a multiplexer as for HTTP/2, as from 3.1 on, and not an applet of the filter: its
+    /// backends have `mode spop`, and the timeouts `hello` and `idle` are not used.
     #[must_use]
     pub fn has_multiplexer(self) -> bool {
         self >= Self::V3_1
@@ -60,61 +55,72 @@ impl fmt::Display for HaproxyVersion {
     }
 }
 
-/// A text that names no version in [`HaproxyVersion::KNOWN`].
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct UnknownVersion(String);
-
-impl fmt::Display for UnknownVersion {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "HAProxy version '{}' is none of", self.0)?;
-        for (index, version) in HaproxyVersion::KNOWN.iter().enumerate() {
-            let separator = match index {
-                0 => "",
-                index if index + 1 == HaproxyVersion::KNOWN.len() => " and",
-                _ => ",",
-            };
-            write!(f, "{separator} {version}")?;
-        }
-        Ok(())
-    }
-}
-
-impl std::error::Error for UnknownVersion {}
-
+/// `MAJOR.MINOR`; what follows after another full stop or a hyphen is not looked at, as in `2.6.12` and
+/// `3.4-dev5`.
 impl FromStr for HaproxyVersion {
-    type Err = UnknownVersion;
+    type Err = HaproxyVersionError;
 
-    fn from_str(text: &str) -> Result<Self, UnknownVersion> {
-        let known = Self::KNOWN.into_iter();
-        known
-            .into_iter()
-            .find(|version| version.to_string() == text)
-            .ok_or_else(|| UnknownVersion(text.to_owned()))
+    fn from_str(text: &str) -> Result<Self, HaproxyVersionError> {
+        let number = |part: &str| {
+            let is_number = !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
+            is_number.then(|| part.parse().ok()).flatten()
+        };
+        let parsed = text.split_once('.').and_then(|(major, rest)| {
+            let minor = rest.split(['.', '-']).next().unwrap_or(rest);
+            Some(Self::new(number(major)?, number(minor)?))
+        });
+        parsed.ok_or_else(|| HaproxyVersionError(text.to_owned()))
     }
 }
+
+/// Text that is no version of HAProxy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HaproxyVersionError(String);
+
+impl fmt::Display for HaproxyVersionError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "'{}' is no version of HAProxy: want MAJOR.MINOR, as in 2.6 or 3.2",
+            self.0.escape_debug()
+        )
+    }
+}
+
+impl std::error::Error for HaproxyVersionError {}
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn every_known_version_is_read_as_it_is_written_and_they_are_in_order() {
-        for version in HaproxyVersion::KNOWN {
-            assert_eq!(version.to_string().parse(), Ok(version));
+    fn versions_are_read_with_and_without_a_bug_fix_release() {
+        for (text, version) in [
+            ("2.6", HaproxyVersion::V2_6),
+            ("2.6.12", HaproxyVersion::V2_6),
+            ("2.6.12-1+deb12u2", HaproxyVersion::V2_6),
+            ("3.3-dev5", HaproxyVersion::V3_3),
+            ("3.10", HaproxyVersion::new(3, 10)),
+        ] {
+            assert_eq!(text.parse(), Ok(version), "{text}");
         }
-        assert!(HaproxyVersion::KNOWN.is_sorted());
-        assert!(HaproxyVersion::new(2, 10) > HaproxyVersion::V2_8);
-        let error = "2.5".parse::<HaproxyVersion>().unwrap_err().to_string();
-        assert_eq!(
-            error,
-            "HAProxy version '2.5' is none of 2.6, 2.8, 3.0, 3.1, 3.2 and 3.3"
-        );
+        assert_eq!(HaproxyVersion::V3_2.to_string(), "3.2");
+    }
+
+    #[test]
+    fn what_is_no_version_is_said() {
+        for text in ["", "3", "3.", ".2", "+3.2", "3.x", "v3.2", "3.300", "3,2"] {
+            let error = text.parse::<HaproxyVersion>().unwrap_err().to_string();
+            assert!(error.contains(&format!("'{text}'")), "{error}");
+            assert!(error.contains("MAJOR.MINOR"), "{error}");
+        }
     }
 
     #[test]
     fn the_multiplexer_came_with_3_1() {
-        assert!(!HaproxyVersion::V3_0.has_multiplexer());
         assert!(HaproxyVersion::V3_1.has_multiplexer());
-        assert!(HaproxyVersion::new(4, 0).has_multiplexer());
+        assert!(HaproxyVersion::new(3, 10).has_multiplexer());
+        assert!(!HaproxyVersion::V3_0.has_multiplexer());
+        assert!(!HaproxyVersion::new(2, 9).has_multiplexer());
     }
 }

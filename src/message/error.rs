@@ -2,6 +2,8 @@
 
 use core::fmt;
 
+use super::declaration::{ArgumentDeclaration, MessageDeclaration};
+use super::headers::HeadersError;
 use super::value::ValueError;
 use crate::spop::{DecodeError, TypedData};
 
@@ -26,7 +28,9 @@ use crate::spop::{DecodeError, TypedData};
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MessageError {
-    message: &'static str,
+    // References, so that what a decoder returns is not made large by what it hardly ever returns.
+    message: &'static MessageDeclaration,
+    argument: Option<&'static ArgumentDeclaration>,
     fault: MessageFault,
 }
 
@@ -34,25 +38,32 @@ impl MessageError {
     /// The name of the message.
     #[must_use]
     pub const fn message(&self) -> &'static str {
-        self.message
+        self.message.name
     }
 
-    /// What is wrong with it.
+    /// The argument that is at fault, if it is one of the message's.
+    #[must_use]
+    pub const fn argument(&self) -> Option<&'static ArgumentDeclaration> {
+        self.argument
+    }
+
+    /// What is wrong.
     #[must_use]
     pub const fn fault(&self) -> &MessageFault {
         &self.fault
     }
 
-    // Apart from the loop over arguments, which they would make long.
+    // All of these are apart from the loop over arguments, which they would make long.
 
     /// The payload ends, or has what no payload may have.
     #[doc(hidden)]
     #[cold]
     #[inline(never)]
     #[must_use]
-    pub fn malformed(message: &'static str, error: DecodeError) -> Self {
+    pub fn malformed(message: &'static MessageDeclaration, error: DecodeError) -> Self {
         Self {
             message,
+            argument: None,
             fault: MessageFault::Malformed(error),
         }
     }
@@ -62,205 +73,127 @@ impl MessageError {
     #[cold]
     #[inline(never)]
     #[must_use]
-    pub fn unknown(message: &'static str, argument: &[u8]) -> Self {
+    pub fn unknown(message: &'static MessageDeclaration, argument: &[u8]) -> Self {
         Self {
             message,
-            fault: MessageFault::Unknown {
-                argument: ArgumentName::new(argument),
-            },
+            argument: None,
+            fault: MessageFault::Unknown(ArgumentName::new(argument)),
         }
     }
 
     #[cold]
     #[inline(never)]
-    pub(super) fn missing(
-        message: &'static str,
-        argument: &'static str,
-        expected: &'static str,
-    ) -> Self {
+    pub(super) fn missing(message: &'static MessageDeclaration, index: usize) -> Self {
         Self {
             message,
-            fault: MessageFault::Missing { argument, expected },
+            argument: message.arguments.get(index),
+            fault: MessageFault::Missing,
         }
     }
 
     #[cold]
     #[inline(never)]
-    pub(super) fn duplicate(message: &'static str, argument: &'static str) -> Self {
+    pub(super) fn duplicate(message: &'static MessageDeclaration, index: usize) -> Self {
         Self {
             message,
-            fault: MessageFault::Duplicate { argument },
+            argument: message.arguments.get(index),
+            fault: MessageFault::Duplicate,
         }
     }
 
     #[cold]
     #[inline(never)]
     pub(super) fn value(
-        message: &'static str,
-        argument: &'static str,
-        expected: &'static str,
+        message: &'static MessageDeclaration,
+        index: usize,
         error: ValueError,
-        value: TypedData<'_>,
+        value: &TypedData<'_>,
     ) -> Self {
-        let fault = match (error, value) {
+        let wrong_type = match value {
             // A type of one's own may find NULL to be of the wrong type; it is NULL all the same.
-            (ValueError::Type, TypedData::Null) => MessageFault::Null { argument, expected },
-            (ValueError::Type, value) => MessageFault::WrongType {
-                argument,
-                expected,
-                found: value.type_name(),
-            },
-            (ValueError::Range, value) => match Integer::of(&value) {
-                Some(found) => MessageFault::OutOfRange {
-                    argument,
-                    expected,
-                    found,
-                },
-                None => MessageFault::WrongType {
-                    argument,
-                    expected,
-                    found: value.type_name(),
-                },
-            },
-            (ValueError::Utf8, value) => {
-                let bytes = value.as_bytes().unwrap_or_default();
-                let at = core::str::from_utf8(bytes)
-                    .err()
-                    .map_or(0, |error| error.valid_up_to());
-                MessageFault::NotUtf8 {
-                    argument,
-                    expected,
-                    at,
-                    byte: bytes.get(at).copied().unwrap_or_default(),
-                }
-            }
-            (ValueError::Invalid(reason), _) => MessageFault::Invalid {
-                argument,
-                expected,
-                reason,
-            },
+            TypedData::Null => MessageFault::Null,
+            value => MessageFault::WrongType(value.type_name()),
         };
-        Self { message, fault }
+        let fault = match error {
+            ValueError::Type => wrong_type,
+            ValueError::Range => Integer::of(value).map_or(wrong_type, MessageFault::OutOfRange),
+            ValueError::Utf8 => {
+                let bytes = value.as_bytes().unwrap_or_default();
+                let valid = core::str::from_utf8(bytes).map_err(|error| error.valid_up_to());
+                let at = valid.err().unwrap_or_default();
+                let byte = bytes.get(at).copied().unwrap_or_default();
+                MessageFault::NotUtf8 { at, byte }
+            }
+            ValueError::Headers(error) => MessageFault::Headers(error),
+            ValueError::Invalid(reason) => MessageFault::Invalid(reason),
+        };
+        Self {
+            message,
+            argument: message.arguments.get(index),
+            fault,
+        }
     }
 }
 
-/// What is wrong with a message.
+/// What is wrong with a message, or with an argument of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum MessageFault {
     /// The payload is not valid: the whole frame is refused.
     Malformed(DecodeError),
     /// A required argument is not there.
-    Missing {
-        /// Its name.
-        argument: &'static str,
-        /// What it had to be.
-        expected: &'static str,
-    },
+    Missing,
     /// An argument is there twice.
-    Duplicate {
-        /// Its name.
-        argument: &'static str,
-    },
+    Duplicate,
     /// A required argument is NULL: HAProxy had nothing to fetch.
-    Null {
-        /// Its name.
-        argument: &'static str,
-        /// What it had to be.
-        expected: &'static str,
-    },
-    /// An argument is of a type that its field does not take.
-    WrongType {
-        /// Its name.
-        argument: &'static str,
-        /// What it had to be.
-        expected: &'static str,
-        /// The type's name in the spec.
-        found: &'static str,
-    },
+    Null,
+    /// An argument is of a type that its field does not take: the type's name in the spec.
+    WrongType(&'static str),
     /// A number is too large or too small for its field.
-    OutOfRange {
-        /// The argument's name.
-        argument: &'static str,
-        /// What it had to be.
-        expected: &'static str,
-        /// The number.
-        found: Integer,
-    },
+    OutOfRange(Integer),
     /// Text is not UTF-8. Take `&[u8]` for what comes from clients.
     NotUtf8 {
-        /// The argument's name.
-        argument: &'static str,
-        /// What it had to be.
-        expected: &'static str,
         /// Where it stops being UTF-8, in bytes.
         at: usize,
         /// The byte there.
         byte: u8,
     },
-    /// A type of its own refused the value.
-    Invalid {
-        /// The argument's name.
-        argument: &'static str,
-        /// What it had to be.
-        expected: &'static str,
-        /// Why it is not.
-        reason: &'static str,
-    },
+    /// A block of headers is not valid.
+    Headers(HeadersError),
+    /// A type of its own refused the value, for this reason.
+    Invalid(&'static str),
     /// No field takes this argument, and the message denies such.
-    Unknown {
-        /// Its name.
-        argument: ArgumentName,
-    },
+    Unknown(ArgumentName),
 }
 
 impl fmt::Display for MessageError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "message {}: ", self.message)?;
+        write!(f, "message {}: ", self.message.name)?;
+        let (name, expected) = match self.argument {
+            Some(argument) => (argument.name, argument.expected),
+            None => ("", ""),
+        };
         match &self.fault {
-            MessageFault::Malformed(error) => error.fmt(f),
-            MessageFault::Missing { argument, expected } => {
-                write!(f, "argument {argument} is missing; it must be {expected}")
+            MessageFault::Malformed(error) => return error.fmt(f),
+            MessageFault::Unknown(name) => {
+                return write!(f, "argument {name} is unknown, and unknown ones are denied");
             }
-            MessageFault::Duplicate { argument } => {
-                write!(
-                    f,
-                    "argument {argument} must be there once, but is there twice"
-                )
+            MessageFault::Missing => {
+                return write!(f, "argument {name} is missing; it must be {expected}");
             }
-            MessageFault::Null { argument, expected } => {
-                write!(f, "argument {argument} must be {expected}, but is NULL")
+            MessageFault::Duplicate => {
+                return write!(f, "argument {name} must be there once, but is there twice");
             }
-            MessageFault::WrongType {
-                argument,
-                expected,
-                found,
-            } => write!(f, "argument {argument} must be {expected}, but is {found}"),
-            MessageFault::OutOfRange {
-                argument,
-                expected,
-                found,
-            } => write!(f, "argument {argument} must be {expected}, but is {found}"),
-            MessageFault::NotUtf8 {
-                argument,
-                expected,
-                at,
-                byte,
-            } => write!(
-                f,
-                "argument {argument} must be {expected}, but has {byte:#04x} at byte {at}"
-            ),
-            MessageFault::Invalid {
-                argument,
-                expected,
-                reason,
-            } => write!(f, "argument {argument} must be {expected}, but {reason}"),
-            MessageFault::Unknown { argument } => {
-                write!(
-                    f,
-                    "argument {argument} is unknown, and unknown ones are denied"
-                )
-            }
+            _ => write!(f, "argument {name} must be {expected}, but ")?,
+        }
+        match &self.fault {
+            MessageFault::Null => f.write_str("is NULL"),
+            MessageFault::WrongType(found) => write!(f, "is {found}"),
+            MessageFault::OutOfRange(found) => write!(f, "is {found}"),
+            MessageFault::NotUtf8 { at, byte } => write!(f, "has {byte:#04x} at byte {at}"),
+            MessageFault::Headers(error) => write!(f, "is not: {error}"),
+            MessageFault::Invalid(reason) => f.write_str(reason),
+            _ => Ok(()),
         }
     }
 }
@@ -269,6 +202,7 @@ impl core::error::Error for MessageError {
     fn source(&self) -> Option<&(dyn core::error::Error + 'static)> {
         match &self.fault {
             MessageFault::Malformed(error) => Some(error),
+            MessageFault::Headers(error) => Some(error),
             _ => None,
         }
     }
@@ -308,21 +242,21 @@ impl fmt::Display for Integer {
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct ArgumentName {
     /// Names in configurations are some letters long.
-    bytes: [u8; 30],
+    bytes: [u8; 22],
     /// Above the length of `bytes` if it was cut.
     len: u8,
 }
 
 impl ArgumentName {
     fn new(name: &[u8]) -> Self {
-        let mut bytes = [0; 30];
+        let mut bytes = [0; 22];
         let kept = name.len().min(bytes.len());
         bytes[..kept].copy_from_slice(&name[..kept]);
         let len = u8::try_from(name.len()).unwrap_or(u8::MAX);
         Self { bytes, len }
     }
 
-    /// The name, or its first 30 bytes.
+    /// The name, or its first 22 bytes.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
         &self.bytes[..usize::from(self.len).min(self.bytes.len())]

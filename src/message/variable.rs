@@ -5,6 +5,8 @@ use core::marker::PhantomData;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::declaration::VariableDeclaration;
+use super::header_blob::{HeaderBlob, HeaderNames};
+use super::headers::Headers;
 use super::value::ValueTypes;
 use crate::spop::{Scope, TypedData, Variable};
 
@@ -130,25 +132,35 @@ impl<T: ?Sized> fmt::Display for Var<T> {
 }
 
 /// The type of a variable: what it is set to.
+#[diagnostic::on_unimplemented(
+    message = "no variable of HAProxy holds `{Self}`",
+    label = "no type of a variable",
+    note = "a variable is a `bool`, an `i32`, `u32`, `i64` or `u64`, an address, text as `str`, bytes as \
+            `[u8]`, a `HeaderBlob` or `HeaderNames`"
+)]
 pub trait VariableType {
     /// The value.
     type Value<'x>: Into<TypedData<'x>>;
 
+    /// What is read of it again, in tests of agents.
+    type Read<'x>;
+
     /// The data types that this is.
     const TYPES: ValueTypes;
 
-    /// The value again, of what was sent: for tests of agents.
-    fn read(value: TypedData<'_>) -> Option<Self::Value<'_>>;
+    /// The value again, of what was sent; `None` if it is none.
+    fn read(value: TypedData<'_>) -> Option<Self::Read<'_>>;
 }
 
 macro_rules! variable_type {
     ($($type:ty, $value:ty, $types:ident, $pattern:pat => $read:expr;)*) => {$(
         impl VariableType for $type {
             type Value<'x> = $value;
+            type Read<'x> = $value;
 
             const TYPES: ValueTypes = ValueTypes::$types;
 
-            fn read(value: TypedData<'_>) -> Option<Self::Value<'_>> {
+            fn read(value: TypedData<'_>) -> Option<Self::Read<'_>> {
                 match value {
                     $pattern => $read,
                     _ => None,
@@ -169,4 +181,36 @@ variable_type! {
     IpAddr, IpAddr, ADDRESS, value @ (TypedData::Ipv4(_) | TypedData::Ipv6(_)) => value.as_ip();
     str, &'x str, STRING, TypedData::String(bytes) => core::str::from_utf8(bytes).ok();
     [u8], &'x [u8], BINARY, TypedData::Binary(bytes) => Some(bytes);
+}
+
+/// Headers that HAProxy is to set or add: `http-request add-headers-bin var(txn.agent.headers)`, from
+/// HAProxy 3.4 on.
+impl VariableType for HeaderBlob<'_> {
+    type Value<'x> = HeaderBlob<'x>;
+    type Read<'x> = Headers<'x>;
+
+    const TYPES: ValueTypes = ValueTypes::BINARY;
+
+    fn read(value: TypedData<'_>) -> Option<Headers<'_>> {
+        match value {
+            TypedData::Binary(bytes) => Headers::from_binary(bytes).ok(),
+            _ => None,
+        }
+    }
+}
+
+/// Headers that HAProxy is to take away: `http-request del-headers-bin var(txn.agent.headers)`, from
+/// HAProxy 3.4 on.
+impl VariableType for HeaderNames<'_> {
+    type Value<'x> = HeaderNames<'x>;
+    type Read<'x> = &'x [u8];
+
+    const TYPES: ValueTypes = ValueTypes::BINARY;
+
+    fn read(value: TypedData<'_>) -> Option<&[u8]> {
+        match value {
+            TypedData::Binary(bytes) => Some(bytes),
+            _ => None,
+        }
+    }
 }

@@ -430,6 +430,12 @@ impl<'b> AckWriter<'b> {
         result
     }
 
+    /// The actions so far, as [`Action::encode`] writes them.
+    #[cfg(feature = "std")]
+    pub(crate) fn actions(&self) -> &[u8] {
+        self.frame.writer.written_from(self.start)
+    }
+
     /// Whether an action did not fit since the start or the last [`clear`](Self::clear).
     #[inline]
     #[must_use]

@@ -21,6 +21,12 @@ impl<'b> Writer<'b> {
         self.position
     }
 
+    /// What was written from this position on.
+    #[cfg(feature = "std")]
+    pub(crate) fn written_from(&self, start: usize) -> &[u8] {
+        self.out.get(start..self.position).unwrap_or_default()
+    }
+
     #[inline]
     pub(crate) const fn rewind(&mut self, position: usize) {
         debug_assert!(position <= self.position, "a rewind goes back");

@@ -151,7 +151,7 @@ fn the_agents_own_settings_count() {
     let sample = root().join("dist/ringspoa.toml").display().to_string();
     let (code, out, _) = check(
         &folder.0,
-        &["--config", &sample, "--agent", "ringspoa", "haproxy.cfg"],
+        &["--config", &sample, "--agent", "remediation", "haproxy.cfg"],
     );
     assert_eq!(code, Some(0), "{out}");
 
@@ -201,11 +201,15 @@ fn what_cannot_be_read_is_named_with_exit_code_2() {
         ),
         (
             &["haproxy.cfg", "--haproxy", "2.4"],
-            "HAProxy version '2.4' is none of 2.6, 2.8, 3.0, 3.1, 3.2 and 3.3",
+            "--haproxy: HAProxy 2.4 is too old: want 2.6 or later, as in 2.6, 2.8, 3.0, 3.1, 3.2, 3.3",
+        ),
+        (
+            &["haproxy.cfg", "--haproxy", "new"],
+            "--haproxy: 'new' is no version of HAProxy: want MAJOR.MINOR, as in 2.6 or 3.2; known are 2.6,",
         ),
         (
             &["haproxy.cfg", "--agent", "ringspo"],
-            "there is no such agent; these are: ringspoa",
+            "--agent: there is no agent 'ringspo'; there is remediation",
         ),
         (&[], "<FILE>..."),
     ] {
@@ -223,7 +227,7 @@ fn files_may_hold_anything() {
         b"frontend a\nfilter spoe engine \xff\xfe\x1b[2J config x\nbackend \x00\n".to_vec();
     bytes.extend(b"option ".repeat(100_000));
     std::fs::write(folder.0.join("haproxy.cfg"), bytes).unwrap();
-    let (code, out, err) = check(&folder.0, &["haproxy.cfg", "--agent", "ringspoa"]);
+    let (code, out, err) = check(&folder.0, &["haproxy.cfg", "--agent", "remediation"]);
     assert_eq!((code, err.as_str()), (Some(1), ""));
     assert!(
         out.matches(": error[syntax]: ").count() == 3 && !out.contains('\x1b'),

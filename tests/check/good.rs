@@ -3,7 +3,9 @@
 use std::fs;
 use std::path::Path;
 
-use ringspoa::haproxy_config::{CheckOptions, ConfigFile, Severity, check, engine_files};
+use ringspoa::haproxy_config::{
+    CheckOptions, ConfigFile, Severity, SpoeConfig, check, engine_files,
+};
 
 use crate::fixture::{Folder, INSTALLED, Verdict, Whom, haproxy, root, samples};
 
@@ -51,6 +53,34 @@ fn nothing_is_wrong_with_the_samples_as_they_are() {
             let files = [read(name), read("spoe.cfg")];
             assert_eq!(check_good(version, &files, Whom::Ours.options()), [""; 0]);
         }
+    }
+}
+
+/// What `ringspoa spoe-config` prints is what is checked for.
+#[test]
+fn nothing_is_wrong_with_what_is_made_from_the_declaration() {
+    for version in ["2.6", "2.8", "3.0", "3.1", "3.2", "3.3"] {
+        let options = Whom::Ours.options();
+        let config = SpoeConfig::new(&options.agents[0]).for_haproxy(version.parse().unwrap());
+        let main = format!(
+            "defaults\n    mode http\n    timeout connect 5s\n    timeout client 30s\n    timeout server 30s\n\n\
+             frontend www\n    bind :80\n{}    default_backend app\n\n\
+             backend app\n    server app1 127.0.0.1:8000\n\n{}",
+            // Rules to begin with are there as comments.
+            config
+                .frontend_lines()
+                .unwrap()
+                .replace("# http-request", "http-request"),
+            config.backend().unwrap()
+        );
+        let engine = config.spoe().unwrap();
+        let files = [
+            ConfigFile::new("haproxy.cfg", main.as_str()),
+            ConfigFile::new("spoe.cfg", engine.as_str()),
+        ];
+        let listen = ["127.0.0.1:9000".to_owned()];
+        let notes = check_good(version, &files, options.with_listen(listen));
+        assert_eq!(notes, [""; 0], "{version}\n{main}\n{engine}");
     }
 }
 

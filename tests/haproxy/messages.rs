@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use ringspoa::spop::{Messages, Scope, TypedData, Variable, decode_varint};
-use ringspoa::{AgentError, Reply};
+use ringspoa::{AgentError, Headers, Reply};
 
 use crate::fixture::{Config, Haproxy, Served, Version, respond};
 use crate::http::{Request, from_hex};
@@ -245,6 +245,81 @@ pub(crate) fn header_blobs_keep_every_byte(version: Version) {
         let (value, expected) = (value.escape_ascii(), expected.escape_ascii());
         assert_eq!(value.to_string(), expected.to_string(), "{name}");
     }
+    drop(haproxy);
+    assert_eq!(served.finish().notifies, 1);
+}
+
+/// `req.hdrs` and `req.hdrs_bin` of one request read the same, as the client sent it.
+pub(crate) fn both_forms_of_headers_agree(version: Version) {
+    /// The headers as `name=value` in lines, and of the cookies only the values.
+    fn agent(messages: &mut Messages<'_>, reply: &mut Reply<'_>) -> Result<(), AgentError> {
+        let mut message = messages.next_message()?.ok_or("no message")?;
+        let text = message.next_argument()?.ok_or("no text")?.value;
+        let binary = message.next_argument()?.ok_or("no binary")?.value;
+        let types = format!("{} {}", text.type_name(), binary.type_name());
+        let (text, binary) = (Headers::from_value(text)?, Headers::from_value(binary)?);
+        let mut lines = Vec::new();
+        for header in text {
+            lines.extend_from_slice(&[header.name, b"=", header.value, b"\n"].concat());
+        }
+        let mut cookies = Vec::new();
+        for cookie in binary.cookies() {
+            cookies.extend_from_slice(&[cookie.value, b"\n"].concat());
+        }
+        reply.set_var(transaction("types"), &*types)?;
+        reply.set_var(transaction("equal"), text == binary)?;
+        reply.set_var(transaction("headers"), &*lines)?;
+        reply.set_var(transaction("cookies"), &*cookies)?;
+        Ok(())
+    }
+
+    let served = Served::start(agent);
+    let config = Config {
+        frontend: respond(&[
+            ("x-types", "var(txn.t.types)"),
+            ("x-equal", "var(txn.t.equal)"),
+            ("x-headers", "var(txn.t.headers),hex"),
+            ("x-cookies", "var(txn.t.cookies),hex"),
+        ]),
+        messages: "spoe-message request
+    args text=req.hdrs binary=req.hdrs_bin
+    event on-frontend-http-request",
+        ..Config::default()
+    };
+    let haproxy = Haproxy::start(version, &served.address(), &config);
+    let request = Request::get("/")
+        .header("X-Case", "Kept: here")
+        .header("x-empty", "")
+        .header("x-blank", " \t v \t ")
+        .header("x-folded", "a\r\n b")
+        .header("x-latin", b"caf\xe9 \xff")
+        .header("Cookie", "a=1; b=\"2\"")
+        .header("x-long", vec![b'v'; 2_500])
+        .header("cookie", "c=3;d");
+    let response = haproxy.send(&request);
+    response.assert_passed();
+    assert_eq!(response.header("x-types"), "STRING BINARY");
+    assert_eq!(response.header("x-equal"), "1");
+    let headers = from_hex(response.header("x-headers"));
+    let long = [b"x-long=".to_vec(), vec![b'v'; 2_500]].concat();
+    // The line break of a folded header is blanks by then, and `connection` was taken out.
+    let expected: [&[u8]; 9] = [
+        b"host=test",
+        b"x-case=Kept: here",
+        b"x-empty=",
+        b"x-blank=v",
+        b"x-folded=a   b",
+        b"x-latin=caf\xe9 \xff",
+        b"cookie=a=1; b=\"2\"",
+        &long,
+        b"cookie=c=3;d",
+    ];
+    let shown = |bytes: &[u8]| bytes.escape_ascii().to_string();
+    assert_eq!(
+        shown(&headers),
+        shown(&[&expected.join(&b'\n')[..], b"\n"].concat())
+    );
+    assert_eq!(from_hex(response.header("x-cookies")), b"1\n\"2\"\n3\n");
     drop(haproxy);
     assert_eq!(served.finish().notifies, 1);
 }

@@ -35,7 +35,7 @@ pub(super) fn check(config: &Config, options: &CheckOptions, found: &mut Finding
                         engine.name(),
                         known.join(", ")
                     ),
-                    format!("if it is for one of these, say so: --agent {}", known[0]),
+                    "if it is for one of these, name the agent with --agent",
                 );
             }
             for message in &engine.messages {

@@ -90,7 +90,11 @@ impl Deed {
     pub(super) const fn is_long(self) -> bool {
         matches!(
             self,
-            Self::AnswerAtLength | Self::DeferAtLength | Self::SayTooMuch | Self::DeferTooMuch
+            Self::AnswerAtLength
+                | Self::DeferAtLength
+                | Self::DeferTwice
+                | Self::SayTooMuch
+                | Self::DeferTooMuch
         )
     }
 }
@@ -202,8 +206,18 @@ impl World {
             Deed::DeferTwice => {
                 let first = defer(reply);
                 let second = defer(reply);
-                self.answer_later(first, order, digest, order.delay);
-                self.answer_later(second, order, digest, order.delay * 2);
+                // The ACK has what the reply was given, and both tickets' actions, once both are sent.
+                reply.set_var(SEEN, digest)?;
+                self.answer_later(first, order, digest, order.delay / 2);
+                self.answer_later(
+                    second,
+                    Order {
+                        fill_len: 0,
+                        ..order
+                    },
+                    digest,
+                    order.delay,
+                );
             }
             Deed::DeferAndFail => {
                 let ticket = defer(reply);
@@ -237,7 +251,19 @@ impl World {
         self.simulator.spawn_on(self.simulator.world(), async move {
             simulator.pause_until(until).await;
             simulator.note("a ticket is sent", order.conversation, order.sequence);
-            let result = write(&mut ticket, order, digest);
+            let result = match order {
+                // The other ticket brings it all.
+                Order {
+                    deed: Deed::DeferTwice,
+                    fill_len: 0,
+                    ..
+                } => Ok(()),
+                Order {
+                    deed: Deed::DeferTwice,
+                    ..
+                } => fill(&mut ticket, order),
+                _ => write(&mut ticket, order, digest),
+            };
             if result.is_err() != (order.deed == Deed::DeferTooMuch) {
                 simulator.fail(format!("a late answer of {order:?} gave {result:?}"));
             }
@@ -249,9 +275,13 @@ impl World {
 fn write(ticket: &mut Ticket, order: Order, digest: u64) -> Result<(), EncodeError> {
     ticket.set_var(SEEN, digest)?;
     if order.deed.is_long() {
-        ticket.set_var(FILL, &vec![b'f'; order.fill_len][..])?;
+        fill(ticket, order)?;
     }
     Ok(())
+}
+
+fn fill(ticket: &mut Ticket, order: Order) -> Result<(), EncodeError> {
+    ticket.set_var(FILL, &vec![b'f'; order.fill_len][..])
 }
 
 /// A number that changes with every byte of what it is given.

@@ -40,7 +40,14 @@ pub fn haproxy_config(data: &[u8]) {
     let Some((&choice, data)) = data.split_first() else {
         return;
     };
-    let known = HaproxyVersion::KNOWN;
+    let known = [
+        HaproxyVersion::V2_6,
+        HaproxyVersion::V2_8,
+        HaproxyVersion::V3_0,
+        HaproxyVersion::V3_1,
+        HaproxyVersion::V3_2,
+        HaproxyVersion::V3_3,
+    ];
     let mut options = CheckOptions::default();
     if let Some(version) = known.get(usize::from(choice % 8)) {
         options = options.with_version(*version);

@@ -10,6 +10,7 @@ mod config;
 mod connection;
 mod control;
 mod haproxy_config;
+mod headers;
 mod list;
 mod memory;
 mod notify;
@@ -20,6 +21,7 @@ pub use config::{config, flags};
 pub use connection::connection;
 pub use control::{disconnect, hello};
 pub use haproxy_config::haproxy_config;
+pub use headers::headers;
 pub use list::list;
 pub use notify::{ack, frame, notify};
 pub use round_trip::round_trip;
@@ -37,6 +39,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("flags", flags),
     ("frame", frame),
     ("haproxy_config", haproxy_config),
+    ("headers", headers),
     ("hello", hello),
     ("list", list),
     ("notify", notify),
