@@ -108,7 +108,7 @@ impl<A: Agent + 'static> Worker<A> {
 
     /// Answers what tickets did not; when to look again, if there still are tickets.
     fn look_at_tickets(&self) -> Option<Duration> {
-        // The coarse clock, by which deadlines are set, may be a tick behind.
+        // By the clock that deadlines are set by: the coarse one may be a tick behind.
         let now = precise_now();
         let (mut waiting, mut earliest) = (0, now + TICKET_INTERVAL);
         for peer in self.all_peers() {

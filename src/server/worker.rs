@@ -550,7 +550,7 @@ impl<A: Agent + 'static> Worker<A> {
         self.counters.in_flight.add(1);
         let deferred = Deferred {
             id: notify.id,
-            deadline: now().saturating_add(deadline),
+            deadline: since.saturating_add(deadline),
             since,
             label,
         };
