@@ -65,6 +65,7 @@ fn declaration(message: &Message) -> TokenStream {
             #optional
         }
     });
+    let aliases = &message.aliases;
     let event = message.event.iter();
     let condition = message.condition.iter();
     let denying = message
@@ -72,6 +73,7 @@ fn declaration(message: &Message) -> TokenStream {
         .then(|| quote! { .denying_unknown_arguments() });
     quote! {
         #ringspoa::MessageDeclaration::new(#name, &[#(#arguments),*])
+            .with_aliases(&[#(#aliases),*])
             #(.with_event(#event))*
             #(.with_condition(#condition))*
             #denying
