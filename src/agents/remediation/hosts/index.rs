@@ -118,6 +118,9 @@ struct Listed {
     is_sure: bool,
 }
 
+/// A fixed text in lower case, and the patterns that have it, ranks ascending.
+type Text = (Box<[u8]>, Box<[Listed]>);
+
 /// Fixed texts in lower case, and the patterns that have them, found by a hash that a caller makes byte
 /// by byte.
 #[derive(Clone, Debug, Default)]
@@ -125,7 +128,7 @@ struct Literals {
     /// Places in `texts` by hash, each taking the next slot that is free. A power of two, and at least
     /// half of them empty.
     slots: Vec<Option<u32>>,
-    texts: Vec<(Box<[u8]>, Box<[Listed]>)>,
+    texts: Vec<Text>,
     /// Which lengths there are.
     has_len: Vec<bool>,
     longest: usize,
