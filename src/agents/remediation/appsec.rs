@@ -151,7 +151,8 @@ impl AppSec {
         #[derive(Default, Deserialize)]
         struct Answer {
             action: Option<String>,
-            http_status: Option<u16>,
+            /// Whatever it is: what it may not be does not take the action with it.
+            http_status: Option<serde_json::Value>,
         }
         let passes = AppSecVerdict {
             remediation: Remediation::Allow,
@@ -186,7 +187,10 @@ impl AppSec {
                         Some(remediation) => {
                             return AppSecVerdict {
                                 remediation,
-                                http_status: read.http_status.filter(|s| (100..600).contains(s)),
+                                http_status: read
+                                    .http_status
+                                    .and_then(|status| u16::try_from(status.as_u64()?).ok())
+                                    .filter(|status| (100..600).contains(status)),
                                 failure: None,
                             };
                         }
