@@ -2,9 +2,10 @@
 
 use std::net::IpAddr;
 
+use ringspoa_derive::Message;
+
 use super::appsec::InspectedRequest;
 use super::captcha::{CAPTCHA_COOKIE, CaptchaVisit};
-use crate::Message;
 use crate::message::{ArgumentValue, Headers, ValueError, ValueTypes, Var};
 use crate::spop::TypedData;
 
@@ -189,23 +190,64 @@ pub struct HttpRequest<'a> {
     pub address: Option<IpAddr>,
 }
 
+/// What of a request's headers decisions depend on, found in one reading of them.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct SeenHeaders<'a> {
+    pub(super) host: Option<&'a [u8]>,
+    pub(super) captcha_cookie: Option<&'a [u8]>,
+    pub(super) content_type: Option<&'a [u8]>,
+}
+
+impl<'a> SeenHeaders<'a> {
+    fn of(headers: Headers<'a>) -> Self {
+        let mut seen = Self::default();
+        for header in headers {
+            let value = Some(header.value);
+            match header.name.len() {
+                4 if header.name.eq_ignore_ascii_case(b"host") => seen.host = seen.host.or(value),
+                6 if header.name.eq_ignore_ascii_case(b"cookie") => {
+                    let cookie = || captcha_cookie(header.value);
+                    seen.captcha_cookie = seen.captcha_cookie.or_else(cookie);
+                }
+                12 if header.name.eq_ignore_ascii_case(b"content-type") => {
+                    seen.content_type = seen.content_type.or(value);
+                }
+                _ => {}
+            }
+        }
+        seen.host = seen.host.filter(|host| !host.is_empty());
+        seen
+    }
+}
+
+/// The captcha's cookie in the value of a `Cookie`, as [`Headers::cookie`] finds it.
+fn captcha_cookie(value: &[u8]) -> Option<&[u8]> {
+    value.split(|&byte| byte == b';').find_map(|pair| {
+        let rest = trimmed(pair).strip_prefix(CAPTCHA_COOKIE.as_bytes())?;
+        trimmed(rest).strip_prefix(b"=").map(trimmed)
+    })
+}
+
+fn trimmed(mut bytes: &[u8]) -> &[u8] {
+    while let [b' ' | b'\t', rest @ ..] | [rest @ .., b' ' | b'\t'] = bytes {
+        bytes = rest;
+    }
+    bytes
+}
+
 impl<'a> HttpRequest<'a> {
-    /// The value of its `Host`, if it has one.
-    #[must_use]
-    pub fn host(&self) -> Option<&'a [u8]> {
-        self.headers?.get("host").filter(|host| !host.is_empty())
+    pub(super) fn seen(&self) -> SeenHeaders<'a> {
+        self.headers.map(SeenHeaders::of).unwrap_or_default()
     }
 
     /// What a captcha needs to know of it.
-    #[must_use]
-    pub fn captcha_visit(&self) -> CaptchaVisit<'a> {
-        let headers = self.headers;
+    pub(super) fn captcha_visit(&self, seen: &SeenHeaders<'a>) -> CaptchaVisit<'a> {
         CaptchaVisit {
             method: self.method.unwrap_or_default(),
-            cookie: headers.and_then(|headers| headers.cookie(CAPTCHA_COOKIE)),
-            content_type: headers.and_then(|headers| headers.get("content-type")),
+            cookie: seen.captcha_cookie,
+            content_type: seen.content_type,
             body: self.body,
-            host: self.host().unwrap_or_default(),
+            host: seen.host.unwrap_or_default(),
             address: self.address,
             is_tls: self.is_tls,
             via: None,
@@ -225,6 +267,35 @@ impl<'a> HttpRequest<'a> {
             headers: self.headers,
             body: self.body,
             id: self.id,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_reading_finds_what_several_find() {
+        for block in [
+            "\r\n",
+            "host: a\r\nHOST: b\r\ncontent-type: text/plain\r\ncontent-type: x\r\n\r\n",
+            "cookie: a=1; crowdsec_captcha_cookie=x=y ;b=2\r\ncookie: crowdsec_captcha_cookie=z\r\n\r\n",
+            "cookie: a=1\r\nhost:\r\ncookie:\tcrowdsec_captcha_cookie = \"q\"\r\n\r\n",
+            "cookie: crowdsec_captcha_cookie2=1; xcrowdsec_captcha_cookie=2\r\nhots: a\r\n\r\n",
+            "cookie: crowdsec_captcha_cookie; crowdsec_captcha_cookie=; =\r\n\r\n",
+            "cookie: Crowdsec_captcha_cookie=1;;; \r\n\r\n",
+        ] {
+            let headers = Headers::from_text(block.as_bytes()).unwrap();
+            let seen = SeenHeaders::of(headers);
+            let host = headers.get("host").filter(|host| !host.is_empty());
+            assert_eq!(seen.host, host, "{block}");
+            assert_eq!(seen.content_type, headers.get("content-type"), "{block}");
+            assert_eq!(
+                seen.captcha_cookie,
+                headers.cookie(CAPTCHA_COOKIE),
+                "{block}"
+            );
         }
     }
 }

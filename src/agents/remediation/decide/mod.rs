@@ -23,7 +23,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::appsec::{AppSec, AppSecVerdict};
-use super::captcha::{CaptchaOutcome, CaptchaStep};
+use super::captcha::{CaptchaOutcome, CaptchaStep, CaptchaVisit};
 use super::messages::HttpRequest;
 use super::policy::{Host, Policy};
 use super::words::Remediation;
@@ -84,13 +84,14 @@ impl Policy {
         };
         let lookup = self.lookup(address, lookup);
         let facts = Facts::new(address, request.remediation, &lookup);
-        let rank = request.host().and_then(|host| self.hosts.rank(host));
+        let seen = request.seen();
+        let rank = seen.host.and_then(|host| self.hosts.rank(host));
         let host = rank.and_then(|rank| self.hosts.at(rank));
-        let mut visit = request.captcha_visit();
+        let visit = request.captcha_visit(&seen);
         let mut random = Some(random);
         // Each request comes to a captcha once at most: by the decision, or else by AppSec.
         let mut start_captcha = |via| {
-            visit.via = via;
+            let visit = CaptchaVisit { via, ..visit };
             let random = || random.take().map(|random| random()).unwrap_or_default();
             match host {
                 Some(host) => host.captcha.start(&visit, now_unix_s, random),
@@ -108,7 +109,7 @@ impl Policy {
                 provider = Some((request, then));
             }
         } else if facts.decided == Remediation::Allow {
-            progress.deletion = host.and_then(|host| deletion(host, request, now_unix_s));
+            progress.deletion = host.and_then(|host| deletion(host, &visit, now_unix_s));
         }
 
         let appsec = host.map_or(self.appsec.as_ref(), |host| host.appsec.as_ref());
@@ -146,18 +147,17 @@ fn said(word: &[u8]) -> Remediation {
 }
 
 /// The `Set-Cookie` that takes a captcha's cookie from a visitor who needs it no more.
-fn deletion(host: &Host, request: &HttpRequest<'_>, now_unix_s: u64) -> Option<String> {
-    let visit = request.captcha_visit();
+fn deletion(host: &Host, visit: &CaptchaVisit<'_>, now_unix_s: u64) -> Option<String> {
     visit.cookie?;
     // AppSec may want the captcha for one request and not for the next: what it asked for stays.
     let is_appsecs = || {
         let captcha = host.captcha.captcha.as_ref()?;
-        captcha.claims(&visit, now_unix_s)?.via
+        captcha.claims(visit, now_unix_s)?.via
     };
     if host.appsec.is_some() && is_appsecs().is_some() {
         return None;
     }
-    Some(host.captcha.cookie.deletion(request.is_tls))
+    Some(host.captcha.cookie.deletion(visit.is_tls))
 }
 
 /// What is known from the start.
