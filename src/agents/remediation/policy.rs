@@ -82,8 +82,8 @@ impl Policy {
         Ok((policy, found))
     }
 
-    /// Who is asked by the questions that decisions come with, by [`EndpointId::index`]
-    /// (super::EndpointId::index).
+    /// Who is asked by the questions that decisions come with; a question has the
+    /// [index](super::EndpointId::index) of one.
     #[must_use]
     pub fn endpoints(&self) -> &[EndpointNeed] {
         &self.endpoints
