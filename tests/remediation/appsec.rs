@@ -324,6 +324,13 @@ fn a_captcha_that_cannot_be_shown_is_the_fallback() {
         site.state().appsec = WANTS_CAPTCHA;
         let ack = site.http(&visit(FREE, "shop.example"));
         assert_eq!(ack.get(REMEDIATION), Some(remediation), "{host}");
+        let listed = site.http(&visit("203.0.113.9", "shop.example"));
+        let expected = if remediation == "allow" {
+            "unknown"
+        } else {
+            "ban"
+        };
+        assert_eq!(listed.get(REMEDIATION), Some(expected), "{host}");
         assert_eq!(ack.get(CAPTCHA_STATUS), None);
     }
 }

@@ -40,6 +40,7 @@ fn what_is_wrong_with_a_host_is_said() {
             r#"{ "host": "c.example", "appsec": { "url": "127.0.0.1:7422", "timeout": "fast" } }"#,
             r#"{ "host": "d.example", "appsec": { "url": "http://127.0.0.1:7422", "timeout": "fast",
                  "failure_action": "closed" } }"#,
+            r#"{ "host": "A.example", "ban": { "contact_us_url": "mailto:b@example" } }"#,
         ],
         None,
     );
@@ -51,13 +52,14 @@ fn what_is_wrong_with_a_host_is_said() {
         "host 4: appsec.failure_action is \"closed\", for which passthrough is used",
         "host 4: appsec.api_key is missing",
         "host 4: appsec.timeout \"fast\" is no duration, as in 200ms or 1h30m: 200ms is used",
+        "host 5: host is that of host 1 too, which is taken instead",
     ];
     assert_eq!(texts.len(), starts.len(), "{texts:#?}");
     for (text, start) in texts.iter().zip(starts) {
         assert!(text.starts_with(start), "{text}");
     }
     let errors: Vec<bool> = problems.iter().map(|problem| problem.is_error).collect();
-    assert_eq!(errors, [true, false, true, true, false, false]);
+    assert_eq!(errors, [true, false, true, true, false, false, true]);
     let url = |host: &[u8]| policy.hosts().get(host).unwrap().contact_us_url.clone();
     assert_eq!(url(b"a.example"), "");
     assert_eq!(url(b"b.example"), "mailto:a@b?subject=a%20b");

@@ -4,5 +4,6 @@
 mod appsec;
 mod captcha;
 mod config;
+mod orders;
 mod site;
 mod vectors;

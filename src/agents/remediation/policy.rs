@@ -1,5 +1,7 @@
 //! What a configuration comes to: hosts, AppSec, words and who is always let through.
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::fmt;
 
 use super::appsec::AppSec;
@@ -58,6 +60,7 @@ impl Policy {
             AppSec::of_settings(&settings, None, &mut endpoints, &mut problems)
         });
         let mut hosts: Vec<(HostPattern, Host)> = Vec::with_capacity(settings.hosts.len());
+        let mut places: HashMap<String, String> = HashMap::new();
         for (place, settings) in settings.hosts {
             let pattern = settings.host.as_deref().unwrap_or_default();
             let error = |reason: String| PolicyError {
@@ -69,6 +72,15 @@ impl Policy {
             }
             let pattern = HostPattern::new(pattern).map_err(|e| error(e.to_string()))?;
             let mut problems = Problems::new(place.as_str(), &mut found);
+            match places.entry(pattern.as_str().to_ascii_lowercase()) {
+                Entry::Occupied(first) => problems.error(
+                    "host",
+                    format_args!("is that of {} too, which is taken instead", first.get()),
+                ),
+                Entry::Vacant(entry) => {
+                    entry.insert(place.clone());
+                }
+            }
             let host = Host::of_settings(&settings, appsec.as_ref(), &mut endpoints, &mut problems);
             hosts.push((pattern, host));
         }

@@ -214,8 +214,8 @@ impl Inquiry {
             return;
         };
         let outcome = step.outcome().clone();
-        if outcome.remediation < self.facts.decided {
-            // A fallback that is milder than what holds anyway.
+        // A fallback takes nothing away; a captcha that was solved leaves `allow`, whatever it was for.
+        if !outcome.has_page && outcome.remediation < self.facts.decided {
             return;
         }
         self.progress.captcha = Some(outcome);

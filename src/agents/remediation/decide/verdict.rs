@@ -12,6 +12,9 @@ use crate::agents::remediation::policy::Host;
 use crate::agents::remediation::words::Remediation;
 use crate::message::Var;
 
+/// The longest word of a decision that is passed on, in bytes.
+const MAX_WORD_LEN: usize = 64;
+
 /// What is to be done about a client.
 #[derive(Clone, Debug)]
 pub struct Verdict<'a> {
@@ -132,8 +135,12 @@ impl<'a> Verdict<'a> {
             };
             raised && blocks
         });
-        let is_word_of_its_own =
-            |word: &&str| listed.is_some_and(|listed| *word != listed.remediation.as_str());
+        // What a feed may call a decision is not to be longer than an ACK.
+        let is_word_of_its_own = |word: &&str| {
+            listed.is_some_and(|listed| {
+                *word != listed.remediation.as_str() && word.len() <= MAX_WORD_LEN
+            })
+        };
         let http_status = appsec.and_then(|appsec| appsec.http_status);
         Self {
             remediation: Some(remediation),

@@ -6,7 +6,6 @@
 
 use std::collections::HashMap;
 
-use super::HostTable;
 use super::pattern::{HostPattern, Shape};
 
 /// Patterns by what of them is fixed.
@@ -71,14 +70,14 @@ impl Index {
                 let matches = if listed.is_sure {
                     slash().is_none_or(|slash| slash >= name.len() - len)
                 } else {
-                    is_tried::<T>(name) && entries[listed.rank].0.matches(name)
+                    is_tried(name) && entries[listed.rank].0.matches(name)
                 };
                 if matches {
                     *best = listed.rank;
                 }
             }
         }
-        if !is_tried::<T>(name) {
+        if !is_tried(name) {
             return;
         }
         let mut hash = Hash::default();
@@ -106,8 +105,8 @@ impl Index {
 }
 
 /// Whether a name is held against patterns one by one.
-const fn is_tried<T>(name: &[u8]) -> bool {
-    name.len() <= HostTable::<T>::MAX_MATCHED_LEN
+const fn is_tried(name: &[u8]) -> bool {
+    name.len() <= HostPattern::MAX_TRIED_LEN
 }
 
 /// A pattern under what of it is fixed.

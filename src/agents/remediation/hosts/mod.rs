@@ -55,7 +55,7 @@ impl<T> HostTable<T> {
     ///
     /// Patterns are held against the name in lower case, without port and final dot; those that have a
     /// `:` themselves against the whole value in lower case. Of a value above
-    /// [`MAX_MATCHED_LEN`](Self::MAX_MATCHED_LEN) bytes, only patterns without wildcard or with one `*`
+    /// [`HostPattern::MAX_TRIED_LEN`] bytes, only patterns without wildcard or with one `*`
     /// in front can match.
     #[must_use]
     pub fn get(&self, host: &[u8]) -> Option<&T> {
@@ -94,10 +94,6 @@ impl<T> HostTable<T> {
     pub const fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
-
-    /// The longest value that is held against any pattern: names of hosts have 253 bytes at most
-    /// (RFC 1035), and the work of matching is bounded by this.
-    pub const MAX_MATCHED_LEN: usize = 512;
 }
 
 /// The name in a `Host` header: without port and final dot, in whatever case it is. An IPv6 address

@@ -56,6 +56,9 @@ impl HostPattern {
     /// The longest pattern. Names of hosts have 253 bytes at most (RFC 1035).
     pub const MAX_LEN: usize = 512;
 
+    /// The longest value of a header that a table tries on patterns one by one, which bounds the work.
+    pub const MAX_TRIED_LEN: usize = 512;
+
     /// Reads a pattern.
     ///
     /// # Errors
