@@ -1,6 +1,6 @@
-//! The vectors that the agent's behaviour was specified by, by their numbers. Where this agent differs
-//! from CrowdSec's bouncer on purpose, the test says so. Numbers 20 to 22 are about the feed of
-//! decisions, which is not in here.
+//! The vectors that the agent's behaviour was specified by, by their numbers. Some end otherwise than with
+//! CrowdSec's bouncer, on purpose: 2, 5, 19 and 23, and the ends of 14 and 18. Numbers 20 to 22 are about
+//! the feed of decisions, which is not in here.
 
 use ringspoa::agents::remediation::messages::{
     APPSEC_HTTP_STATUS, CAPTCHA_COOKIE_HEADER, CAPTCHA_FRONTEND_JS, CAPTCHA_FRONTEND_KEY,
@@ -49,7 +49,7 @@ fn vector_01_a_banned_address_over_tcp() {
     );
 }
 
-/// Theirs lets it pass.
+/// It is the IPv4 address that it is.
 #[test]
 fn vector_02_a_banned_address_mapped_to_ipv6() {
     let mut site = site(None);
@@ -83,7 +83,7 @@ fn vector_05_a_word_of_its_own() {
     let mut site = site(None);
     let ack = site.tcp("203.0.113.9");
     assert_eq!(ack.get(REMEDIATION), Some("unknown"));
-    // Ours: the word is not lost.
+    // The word is not lost.
     assert_eq!(ack.get(DECISION_TYPE), Some("mfa"));
     assert_eq!(site.counts(), ["processed{ipv4}"]);
 }
@@ -262,7 +262,7 @@ fn vector_14_a_suspect_on_a_host_without_a_captcha_that_works() {
         );
         let ack = site_of(policy).http(&visit(SUSPECT, "shop.example"));
         assert_eq!(ack.get(REMEDIATION), Some(remediation));
-        // Ours sets contact_us_url, empty here, for this ban too.
+        // contact_us_url is set, empty here, for this ban too.
         assert_eq!(names(&ack).len(), count);
     }
 }
@@ -320,7 +320,7 @@ fn vector_18_appsec_says_nothing_in_time() {
     }
 }
 
-/// Theirs counts neither.
+/// HAProxy sends NULL for a variable that is not set.
 #[test]
 fn vector_19_null_is_as_good_as_no_argument() {
     let mut site = site(None);
@@ -338,7 +338,7 @@ fn vector_19_null_is_as_good_as_no_argument() {
     }
 }
 
-/// Theirs takes the host of all others.
+/// Names of hosts have no case, and a port is not part of them.
 #[test]
 fn vector_23_a_host_in_capitals_with_a_port() {
     let mut site = site(None);
