@@ -82,7 +82,7 @@ fn long_ids_take_five_to_nine_bytes() {
     let mut bytes = vec![0; 1024];
     let len = work::encode_varints(&ids, &mut bytes);
     assert_eq!(lengths.iter().sum::<usize>(), len);
-    assert_eq!(work::decode_varints(&bytes[..len]), ids.iter().sum());
+    assert_eq!(work::decode_varints(&bytes[..len]), ids.iter().sum::<u64>());
 }
 
 #[test]

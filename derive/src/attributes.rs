@@ -26,6 +26,7 @@ pub(crate) struct Message {
     pub(crate) ident: Ident,
     pub(crate) lifetime: Option<Lifetime>,
     pub(crate) name: String,
+    pub(crate) aliases: Vec<String>,
     pub(crate) event: Option<String>,
     pub(crate) condition: Option<String>,
     pub(crate) denies_unknown: bool,
@@ -66,6 +67,7 @@ impl Message {
             ident: input.ident.clone(),
             lifetime: lifetime(input)?,
             name: kebab_case(&input.ident.to_string()),
+            aliases: Vec::new(),
             event: None,
             condition: None,
             denies_unknown: false,
@@ -81,12 +83,23 @@ impl Message {
         }
         message.fields = named.into_iter().map(Field::of).collect::<Result<_>>()?;
         message.check_names()?;
+        if message.aliases.contains(&message.name) {
+            let name = &message.name;
+            let text = format!("{name} is the name of this message, and no other name for it");
+            return Err(Error::new(input.span(), text));
+        }
         Ok(message)
     }
 
     fn attribute(&mut self, meta: &ParseNestedMeta<'_>) -> Result<()> {
         if meta.path.is_ident("name") {
             self.name = word(meta, "a message")?;
+        } else if meta.path.is_ident("alias") {
+            let alias = word(meta, "a message")?;
+            if self.aliases.contains(&alias) {
+                return Err(meta.error(format!("{alias} is an alias of this message already")));
+            }
+            self.aliases.push(alias);
         } else if meta.path.is_ident("event") {
             let event = text(meta)?;
             if !EVENTS.contains(&event.value().as_str()) {
@@ -114,7 +127,7 @@ impl Message {
         } else {
             return Err(unknown(
                 meta,
-                "a message has name, event, condition, deny_unknown_arguments and crate",
+                "a message has name, alias, event, condition, deny_unknown_arguments and crate",
             ));
         }
         Ok(())

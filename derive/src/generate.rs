@@ -66,6 +66,7 @@ fn declaration(message: &Message) -> TokenStream {
             #optional
         }
     });
+    let aliases = &message.aliases;
     let event = message.event.iter();
     let condition = message.condition.iter();
     let denying = message
@@ -73,6 +74,7 @@ fn declaration(message: &Message) -> TokenStream {
         .then(|| quote! { .denying_unknown_arguments() });
     quote! {
         #ringspoa::MessageDeclaration::new(#name, &[#(#arguments),*])
+            .with_aliases(&[#(#aliases),*])
             #(.with_event(#event))*
             #(.with_condition(#condition))*
             #denying

@@ -80,7 +80,7 @@ impl<S, R> Router<S, R> {
     ///
     /// # Panics
     ///
-    /// If a message of this name has a handler already.
+    /// If a message of this name, or of one of its aliases, has a handler already.
     #[must_use]
     pub fn on<M: Message>(
         self,
@@ -89,11 +89,13 @@ impl<S, R> Router<S, R> {
     where
         R: Routes<S>,
     {
-        let name = M::DECLARATION.name;
-        assert!(
-            !self.declaration.messages.iter().any(|m| m.name == name),
-            "message {name} has two handlers: one would never be called"
-        );
+        for name in std::iter::once(&M::DECLARATION.name).chain(M::DECLARATION.aliases) {
+            let mut others = self.declaration.messages.iter();
+            assert!(
+                !others.any(|message| message.is_named(name.as_bytes())),
+                "message {name} has two handlers: one would never be called"
+            );
+        }
         Router {
             state: self.state,
             routes: (
@@ -245,7 +247,7 @@ where
         message: &mut spop::Message<'_, '_>,
         reply: &mut Reply<'_>,
     ) -> Result<bool, AgentError> {
-        if name == M::DECLARATION.name.as_bytes() {
+        if M::DECLARATION.is_named(name) {
             (self.1.handler)(state, M::decode(message)?, reply)?;
             return Ok(true);
         }

@@ -9,6 +9,9 @@ use crate::spop::Scope;
 pub struct MessageDeclaration {
     /// The name, as in the `spoe-message` line.
     pub name: &'static str,
+    /// Other names that it is taken under, such as those it had before. Configurations made from code
+    /// have the name alone.
+    pub aliases: &'static [&'static str],
     /// The event, as in the `event` line. `None`: it is for `spoe-group`s, or the code does not say.
     pub event: Option<&'static str>,
     /// What follows the event: `if` or `unless`, and an ACL.
@@ -25,11 +28,19 @@ impl MessageDeclaration {
     pub const fn new(name: &'static str, arguments: &'static [ArgumentDeclaration]) -> Self {
         Self {
             name,
+            aliases: &[],
             event: None,
             condition: None,
             arguments,
             denies_unknown_arguments: false,
         }
+    }
+
+    /// Other names that it is taken under.
+    #[must_use]
+    pub const fn with_aliases(mut self, aliases: &'static [&'static str]) -> Self {
+        self.aliases = aliases;
+        self
     }
 
     /// When HAProxy sends it.
@@ -51,6 +62,14 @@ impl MessageDeclaration {
     pub const fn denying_unknown_arguments(mut self) -> Self {
         self.denies_unknown_arguments = true;
         self
+    }
+
+    /// Whether a message of this name is this one: by its name, or by an alias.
+    // The aliases are a constant where the message is, so that one without them costs one comparison.
+    #[inline(always)]
+    #[must_use]
+    pub fn is_named(&self, name: &[u8]) -> bool {
+        self.name.as_bytes() == name || self.aliases.iter().any(|alias| alias.as_bytes() == name)
     }
 
     /// The argument that this name, or alias, is read as.

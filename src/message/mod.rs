@@ -61,6 +61,7 @@ use crate::spop::{self, EncodeError, NotifyWriter};
 /// | | |
 /// |---|---|
 /// | `name = "check-client-ip"` | the message's name; without it, the struct's name in kebab-case |
+/// | `alias = "check-ip"` | another name that is taken for it; repeatable |
 /// | `event = "on-frontend-http-request"` | when HAProxy sends it, for configurations made from code |
 /// | `condition = "if { path_beg /api }"` | when it does not, for the same |
 /// | `deny_unknown_arguments` | an argument that no field takes is an error, and not skipped |

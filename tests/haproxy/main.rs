@@ -5,6 +5,7 @@
 //! |---|---|
 //! | `messages` | what HAProxy sends arrives, what the agent sets is seen |
 //! | `remediation` | the binary with its own agent |
+//! | `captcha` | decisions about requests, and a provider that is asked |
 //! | `concurrency` | many streams a connection, several threads, Unix sockets |
 //! | `lifecycle` | health checks; reloads and restarts of HAProxy and of the agent |
 //! | `restart` | hand-overs and reloads of the binary under load |
@@ -14,6 +15,7 @@
 //! | `fixture`, `http` | processes and configuration; a client |
 #![cfg(all(feature = "server", feature = "cli"))]
 
+mod captcha;
 mod concurrency;
 mod fixture;
 mod harness;
@@ -55,6 +57,7 @@ scenarios! {
     messages::a_message_above_the_default_max_frame_size,
     remediation::ban_is_answered_403,
     remediation::ban_list_is_followed,
+    captcha::a_visitor_solves_a_captcha,
     concurrency::twenty_streams_are_pipelined_and_answered_in_reverse,
     concurrency::two_threads_over_tcp,
     concurrency::two_threads_over_a_unix_socket,

@@ -16,6 +16,13 @@ struct Second<'a> {
 const NUMBER: Var<i64> = Var::txn("number");
 const TEXT: Var<str> = Var::txn("text");
 
+/// As it is named now, and as it was.
+#[derive(Message)]
+#[spop(name = "third-http", alias = "third", alias = "third-old")]
+struct Third {
+    n: i64,
+}
+
 #[derive(Debug, Default)]
 struct Counts {
     first: u32,
@@ -78,6 +85,27 @@ fn other_messages_are_ignored_refused_or_read_as_one() {
 }
 
 #[test]
+fn a_message_is_taken_under_its_aliases() {
+    let third = |router: Router<Counts, _>| {
+        router.on::<Third>(|_: &mut Counts, third, reply| Ok(reply.set(NUMBER, third.n)?))
+    };
+    let mut harness = Harness::new(third(Router::new("third", Counts::default())));
+    for (name, expected) in [
+        ("third-http", Some(1)),
+        ("third", Some(1)),
+        ("third-old", Some(1)),
+        ("third-new", None),
+    ] {
+        let ack = harness
+            .notify_with(|notify| notify.message(name, [Argument::new("n", 1_i64)]))
+            .ack();
+        assert_eq!(ack.get(NUMBER), expected, "{name}");
+    }
+    let ack = harness.notify(&Third { n: 2 }).ack();
+    assert_eq!(ack.get(NUMBER), Some(2), "it is sent under its name");
+}
+
+#[test]
 fn one_error_is_the_fallback_for_all() {
     let fallback = Fallback::with_variables([(TEXT.variable(), "fallback".into())]).unwrap();
     let mut harness = Harness::new(agent()).with_fallback(fallback);
@@ -108,4 +136,15 @@ fn a_declaration_has_all_routes() {
 #[should_panic(expected = "message first has two handlers")]
 fn a_message_has_one_handler() {
     let _ = agent().on::<First>(|_: &mut Counts, _, _| Ok(()));
+}
+
+#[test]
+#[should_panic(expected = "message third has two handlers")]
+fn an_alias_has_one_handler() {
+    #[derive(Message)]
+    #[spop(name = "third")]
+    struct Other;
+    let _ = Router::new("third", Counts::default())
+        .on::<Other>(|_: &mut Counts, _, _| Ok(()))
+        .on::<Third>(|_, _, _| Ok(()));
 }

@@ -1,11 +1,69 @@
 //! IP remediation: is this address banned?
 //!
 //! `decisions` reads lists, `table` looks addresses up, `agent` speaks SPOE.
+//!
+//! The rest (feature `remediation`) is what CrowdSec's bouncer for HAProxy does beside that, as pure
+//! functions: `messages` has what comes and goes, `policy` what is configured, `hosts` finds it for a
+//! host, `captcha` and `appsec` know those two, `decide` puts all together, and `outside` is how it has
+//! others asked.
 
 mod agent;
+#[cfg(feature = "remediation")]
+mod appsec;
+#[cfg(feature = "remediation")]
+mod captcha;
+#[cfg(feature = "remediation")]
+mod decide;
 mod decisions;
+#[cfg(feature = "remediation")]
+mod duration;
+#[cfg(feature = "remediation")]
+mod hosts;
+#[cfg(feature = "remediation")]
+pub mod messages;
+#[cfg(feature = "remediation")]
+mod outside;
+#[cfg(feature = "remediation")]
+mod policy;
+#[cfg(feature = "remediation")]
+mod problem;
+#[cfg(feature = "remediation")]
+mod settings;
 mod table;
+#[cfg(feature = "remediation")]
+mod words;
 
 pub use agent::RemediationAgent;
+#[cfg(feature = "remediation")]
+pub use appsec::{AppSec, AppSecFailure, AppSecVerdict, FailureAction, InspectedRequest};
+#[cfg(feature = "remediation")]
+pub use captcha::{
+    Binding, CAPTCHA_COOKIE, Captcha, CaptchaAwaiting, CaptchaOutcome, CaptchaStatus, CaptchaStep,
+    CaptchaVisit, Claims, CookieAttributes, HostCaptcha, Provider, ProviderAnswer, SecureCookie,
+    TokenError, TokenKey, form_field, is_form, judge_provider, uuid_v4,
+};
+#[cfg(feature = "remediation")]
+pub use decide::{
+    Blocked, CaptchaCount, Counts, Decision, Inquiry, Listed, Lookup, Question, Verdict,
+};
 pub use decisions::{ListError, embedded, parse_list};
+#[cfg(feature = "remediation")]
+pub use duration::{DurationError, parse_duration};
+#[cfg(feature = "remediation")]
+pub use hosts::{HostPattern, HostTable, PatternError, PatternFault, host_name};
+#[cfg(feature = "remediation")]
+pub use outside::{
+    EndpointId, EndpointKind, EndpointNeed, NoAnswer, OutsideAnswer, OutsideRequest, OutsideResult,
+};
+#[cfg(feature = "remediation")]
+pub use policy::{Host, Policy, PolicyError, PolicySettings};
+#[cfg(feature = "remediation")]
+pub use problem::Problem;
+#[cfg(feature = "remediation")]
+pub use settings::{
+    AppSecSettings, BanSettings, BindingSettings, CaptchaSettings, CookieSettings,
+    CustomProviderSettings, HostSettings, Secret,
+};
 pub use table::AddressTable;
+#[cfg(feature = "remediation")]
+pub use words::{Remediation, RemediationWordError, RemediationWords};

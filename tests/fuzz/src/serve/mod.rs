@@ -6,22 +6,26 @@
     reason = "the fuzz targets and the test of the corpus each use their part"
 )]
 
+mod captcha;
 mod config;
 mod connection;
 mod control;
 mod haproxy_config;
 mod headers;
+mod hosts;
 mod list;
 mod memory;
 mod notify;
 mod round_trip;
 mod values;
 
+pub use captcha::{form, token};
 pub use config::{config, flags};
 pub use connection::connection;
 pub use control::{disconnect, hello};
 pub use haproxy_config::haproxy_config;
 pub use headers::headers;
+pub use hosts::host_pattern;
 pub use list::list;
 pub use notify::{ack, frame, notify};
 pub use round_trip::round_trip;
@@ -37,13 +41,16 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("connection", connection),
     ("disconnect", disconnect),
     ("flags", flags),
+    ("form", form),
     ("frame", frame),
     ("haproxy_config", haproxy_config),
     ("headers", headers),
     ("hello", hello),
+    ("host_pattern", host_pattern),
     ("list", list),
     ("notify", notify),
     ("round_trip", round_trip),
+    ("token", token),
     ("typed_data", typed_data),
     ("varint", varint),
 ];

@@ -1,0 +1,156 @@
+//! What is done about a client, and the words for it.
+
+use std::collections::HashMap;
+use std::fmt;
+
+/// What is done about a client, from the mildest to the hardest: the higher of two wins.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u8)]
+#[non_exhaustive]
+pub enum Remediation {
+    /// The client may pass.
+    #[default]
+    Allow,
+    /// A word that means nothing here: the client may pass, and is told apart.
+    Unknown,
+    /// The client has to solve a captcha.
+    Captcha,
+    /// The client is turned away.
+    Ban,
+}
+
+impl Remediation {
+    /// The remediation of this word, exactly as it is spelt here; any other word is `Unknown`.
+    #[must_use]
+    pub fn from_word(word: &str) -> Self {
+        match word {
+            "allow" => Self::Allow,
+            "captcha" => Self::Captcha,
+            "ban" => Self::Ban,
+            _ => Self::Unknown,
+        }
+    }
+
+    /// The word for it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Allow => "allow",
+            Self::Unknown => "unknown",
+            Self::Captcha => "captcha",
+            Self::Ban => "ban",
+        }
+    }
+}
+
+impl fmt::Display for Remediation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// What words mean that decisions and AppSec may have beside `allow`, `captcha` and `ban`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RemediationWords {
+    words: HashMap<Box<str>, Remediation>,
+}
+
+impl RemediationWords {
+    /// These words and the remediations they stand for, as in `("mfa", "captcha")`.
+    ///
+    /// # Errors
+    ///
+    /// A word that stands for none, or for another remediation than it names itself.
+    pub fn new<'a>(
+        words: impl IntoIterator<Item = (&'a str, &'a str)>,
+    ) -> Result<Self, RemediationWordError> {
+        let mut this = Self::default();
+        for (word, meaning) in words {
+            let remediation = Remediation::from_word(meaning);
+            let own = Remediation::from_word(word);
+            let is_known = remediation != Remediation::Unknown || meaning == "unknown";
+            if !is_known || (own != Remediation::Unknown && own != remediation) {
+                return Err(RemediationWordError {
+                    word: word.to_owned(),
+                    meaning: meaning.to_owned(),
+                });
+            }
+            this.words.insert(word.into(), remediation);
+        }
+        Ok(this)
+    }
+
+    /// What this word means.
+    #[must_use]
+    pub fn remediation(&self, word: &str) -> Remediation {
+        match Remediation::from_word(word) {
+            Remediation::Unknown => self
+                .words
+                .get(word)
+                .copied()
+                .unwrap_or(Remediation::Unknown),
+            known => known,
+        }
+    }
+}
+
+/// A word that cannot stand for what it is to stand for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RemediationWordError {
+    /// The word.
+    pub word: String,
+    /// What it was to mean.
+    pub meaning: String,
+}
+
+impl fmt::Display for RemediationWordError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { word, meaning } = self;
+        if Remediation::from_word(word) == Remediation::Unknown {
+            write!(
+                f,
+                "remediation {word:?} cannot mean {meaning:?}: want allow, unknown, captcha or ban"
+            )
+        } else {
+            write!(
+                f,
+                "remediation {word:?} means itself, and cannot mean {meaning:?}"
+            )
+        }
+    }
+}
+
+impl std::error::Error for RemediationWordError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_are_exact_and_may_be_given_a_meaning() {
+        use Remediation::{Allow, Ban, Captcha, Unknown};
+        assert!(Allow < Unknown && Unknown < Captcha && Captcha < Ban);
+        let words = [("mfa", "captcha"), ("throttle", "allow"), ("ban", "ban")];
+        let words = RemediationWords::new(words).unwrap();
+        for (word, remediation) in [
+            ("allow", Allow),
+            ("captcha", Captcha),
+            ("ban", Ban),
+            ("mfa", Captcha),
+            ("throttle", Allow),
+            ("MFA", Unknown),
+            ("Ban", Unknown),
+            ("unknown", Unknown),
+            ("", Unknown),
+        ] {
+            assert_eq!(words.remediation(word), remediation, "{word:?}");
+        }
+        for (pair, part) in [
+            (("mfa", "mfa2"), "want allow"),
+            (("ban", "allow"), "means itself"),
+        ] {
+            let error = RemediationWords::new([pair]).unwrap_err().to_string();
+            assert!(error.contains(part), "{error}");
+        }
+    }
+}
