@@ -95,7 +95,8 @@ pub mod spop;
 pub use admin::{Admin, AdminError, Shows, is_local};
 #[cfg(feature = "std")]
 pub use agent::{
-    Agent, AgentDeclaration, AgentError, Fallback, OtherMessages, Reply, Router, Routes, Ticket,
+    Agent, AgentDeclaration, AgentError, DEFAULT_AGENT_DEADLINE, Fallback, OtherMessages, Reply,
+    Router, Routes, Ticket,
 };
 #[cfg(feature = "std")]
 pub use connection::{

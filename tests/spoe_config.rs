@@ -8,9 +8,10 @@ use std::process::{Command, Output};
 use std::time::Duration;
 
 use ringspoa::agents::remediation::{AddressTable, RemediationAgent};
+use ringspoa::haproxy_config::{CheckOptions, ConfigFile, check};
 use ringspoa::{
-    Agent, AgentDeclaration, ArgumentDeclaration, ConfigTextError, HaproxyVersion, Message,
-    MessageDeclaration, SpoeConfig, ValueTypes, Var,
+    Agent, AgentDeclaration, ArgumentDeclaration, ConfigTextError, DEFAULT_AGENT_DEADLINE,
+    HaproxyVersion, Message, MessageDeclaration, ServerConfig, SpoeConfig, ValueTypes, Var,
 };
 
 const BINARY: &str = env!("CARGO_BIN_EXE_ringspoa");
@@ -340,7 +341,39 @@ fn names_and_times_can_be_chosen() {
     assert!(!backend.contains("check"));
     assert!(config.frontend_lines().unwrap().contains("engine edge"));
     let short = config.agent_deadline(Duration::from_millis(20));
-    assert!(short.spoe().unwrap().contains("processing 30ms\n"));
+    assert!(short.spoe().unwrap().contains("processing 40ms\n"));
+}
+
+/// What a server does unless told otherwise, and what HAProxy is told unless otherwise, fit.
+#[test]
+fn the_defaults_leave_room_for_the_fallback() {
+    let config = SpoeConfig::new(&compiled_in());
+    let text = config.spoe().unwrap();
+    assert!(text.contains("processing 600ms\n"), "{text}");
+    let deadline = ServerConfig::default().agent_deadline;
+    assert_eq!(deadline, DEFAULT_AGENT_DEADLINE);
+    let same = config.clone().agent_deadline(deadline);
+    assert_eq!(same.spoe().unwrap(), text);
+    for (deadline_ms, processing) in [(1, "21ms"), (99, "119ms"), (100, "120ms"), (1000, "1200ms")]
+    {
+        let config = config
+            .clone()
+            .agent_deadline(Duration::from_millis(deadline_ms));
+        let text = config.spoe().unwrap();
+        assert!(
+            text.contains(&format!("processing {processing}\n")),
+            "{text}"
+        );
+        let files = [ConfigFile::new("spoe.cfg", text)];
+        let options = CheckOptions::default()
+            .with_agent(compiled_in())
+            .with_deadline(Duration::from_millis(deadline_ms));
+        let found = check(&files, &options).findings;
+        assert!(
+            found.iter().all(|f| f.id != "timeout-processing-short"),
+            "{found:?}"
+        );
+    }
 }
 
 /// A message made by hand, with one argument.
@@ -473,6 +506,11 @@ fn errors_name_the_thing_and_the_fix() {
     }
 }
 
+/// What the command makes: the agent of the binary answers at once.
+fn built_in() -> SpoeConfig {
+    SpoeConfig::new(&compiled_in()).processing_timeout(Duration::from_millis(100))
+}
+
 /// The lines without comments and blank ones.
 fn meaningful(text: &str) -> Vec<&str> {
     let lines = text.lines().map(str::trim_end);
@@ -488,7 +526,7 @@ fn the_samples_are_what_is_made() {
         (HaproxyVersion::V3_1, "haproxy-3.1"),
     ] {
         let read = |name: &str| fs::read_to_string(root().join("dist").join(folder).join(name));
-        let config = SpoeConfig::new(&compiled_in())
+        let config = built_in()
             .for_haproxy(version)
             .address("unix@/run/ringspoa/ringspoa.sock");
         // Comments and all.
@@ -537,7 +575,7 @@ fn run(arguments: &[&str]) -> (Option<i32>, String, String) {
 #[test]
 fn the_command_prints_the_parts() {
     // Where the server listens by default.
-    let config = SpoeConfig::new(&compiled_in());
+    let config = built_in();
     assert!(config.backend().unwrap().contains("127.0.0.1:9000"));
     let old = config.clone().for_haproxy(HaproxyVersion::V2_6);
     for (arguments, expected) in [

@@ -8,7 +8,7 @@ use super::error::ConfigTextError;
 use super::fetches::sample;
 use super::version::HaproxyVersion;
 use super::words::{bad_in_section_name, bad_in_variable_name, fault_of_line, quoted};
-use crate::agent::AgentDeclaration;
+use crate::agent::{AgentDeclaration, DEFAULT_AGENT_DEADLINE};
 use crate::message::{MessageDeclaration, ValueTypes, VariableDeclaration};
 use crate::spop::Scope;
 
@@ -34,8 +34,8 @@ const WIDTH: usize = 100;
 /// Where a server listens unless something else is said.
 const ADDRESS: &str = "127.0.0.1:9000";
 
-/// What a request waits at most unless something else is said.
-const PROCESSING_TIMEOUT: Duration = Duration::from_millis(100);
+/// How much longer HAProxy waits than the agent at least: the fallback has to be made, sent and read.
+const MIN_MARGIN: Duration = Duration::from_millis(20);
 
 /// HAProxy's configuration for an agent, made from its declaration: the SPOE file, the backend that leads
 /// to the agent, and lines for the frontends that ask it.
@@ -70,7 +70,7 @@ const PROCESSING_TIMEOUT: Duration = Duration::from_millis(100);
 ///     ## txn.reputation.error has the SPOE status of a request that got no answer.
 ///     option     set-on-error error
 ///     ## What a request waits at most; it goes on without an answer then.
-///     timeout    processing 100ms
+///     timeout    processing 600ms
 ///     use-backend spoe-reputation
 ///
 /// spoe-message check-visit
@@ -105,7 +105,8 @@ pub struct SpoeConfig {
 
 impl SpoeConfig {
     /// A configuration for the newest version with long-term support, 3.2; engine, variables and backend
-    /// are called after the agent.
+    /// are called after the agent, and requests wait for as long as a server with the default deadline
+    /// may take.
     #[must_use]
     pub fn new(declaration: &AgentDeclaration) -> Self {
         // A variable's name takes less than a section's.
@@ -114,7 +115,7 @@ impl SpoeConfig {
             declaration: declaration.clone(),
             version: HaproxyVersion::V3_2,
             address: ADDRESS.to_owned(),
-            processing_timeout: PROCESSING_TIMEOUT,
+            processing_timeout: processing_timeout_for(DEFAULT_AGENT_DEADLINE),
             engine: String::new(),
             backend: String::new(),
             spoe_file: String::new(),
@@ -153,19 +154,20 @@ impl SpoeConfig {
     }
 
     /// What a request waits for its answer at most, connecting included: `timeout processing`. In whole
-    /// milliseconds, at least one. Default 100 ms, which is for agents that answer at once.
+    /// milliseconds, at least one. Default 600 ms, which is for the server's default deadline, as
+    /// [`agent_deadline`](Self::agent_deadline) has it; an agent that answers at once may have 100 ms.
     #[must_use]
     pub fn processing_timeout(mut self, timeout: Duration) -> Self {
         self.processing_timeout = timeout;
         self
     }
 
-    /// As [`processing_timeout`](Self::processing_timeout), for an agent that answers late: a fifth longer
-    /// than its deadline, and 10 ms at least, so that the fallback is there in time.
+    /// As [`processing_timeout`](Self::processing_timeout), for a server with this
+    /// `ServerConfig::agent_deadline`: a fifth longer, and 20 ms at least, so that the fallback is there
+    /// in time.
     #[must_use]
     pub fn agent_deadline(self, deadline: Duration) -> Self {
-        let margin = (deadline / 5).max(Duration::from_millis(10));
-        self.processing_timeout(deadline + margin)
+        self.processing_timeout(processing_timeout_for(deadline))
     }
 
     /// The engine's name, which the `filter` line and `send-spoe-group` rules have; also that of its
@@ -532,6 +534,11 @@ impl SpoeConfig {
             Err(ConfigTextError::VariableTooLong { name })
         })
     }
+}
+
+/// What requests wait for an agent that has its fallback sent by this deadline.
+fn processing_timeout_for(deadline: Duration) -> Duration {
+    deadline.saturating_add((deadline / 5).max(MIN_MARGIN))
 }
 
 fn check_message(message: &MessageDeclaration) -> Result<(), ConfigTextError> {

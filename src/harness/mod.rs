@@ -14,8 +14,8 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::agent::{
-    Agent, AgentError, AnswerQueue, Context, Fallback, Fault, LateAnswer, Notified, Outcome, Reply,
-    dispatch, finish_late,
+    Agent, AgentError, AnswerQueue, Context, DEFAULT_AGENT_DEADLINE, Fallback, Fault, LateAnswer,
+    Notified, Outcome, Reply, dispatch, finish_late,
 };
 use crate::connection::{Connection, Event, Limits, MAX_REPLY_LEN, NotifyId, State};
 use crate::message::{Message, Var, VariableType};
@@ -111,7 +111,7 @@ impl<A: Agent> Harness<A> {
     #[must_use]
     pub fn new(agent: A) -> Self {
         let settings = Settings {
-            deadline: Duration::from_millis(500),
+            deadline: DEFAULT_AGENT_DEADLINE,
             fallback: Fallback::empty(),
             never_empty: false,
             max_frame_size: 16_380,

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use crate::agent::Fallback;
+use crate::agent::{DEFAULT_AGENT_DEADLINE, Fallback};
 use crate::connection::{LARGEST_MAX_FRAME_SIZE, Limits};
 use crate::spop::MIN_MAX_FRAME_SIZE;
 
@@ -27,7 +27,8 @@ pub struct ServerConfig {
     pub driver: Driver,
     /// What a connection accepts.
     pub limits: Limits,
-    /// When a ticket is answered with the fallback; default 500 ms, a common `timeout processing`.
+    /// When a ticket is answered with the fallback; default [`DEFAULT_AGENT_DEADLINE`], 500 ms. HAProxy's
+    /// `timeout processing` has to be longer, by 20 ms at least.
     /// Checked every 10 ms.
     pub agent_deadline: Duration,
     /// What HAProxy gets where the agent has no answer; default an ACK without actions.
@@ -78,7 +79,7 @@ impl Default for ServerConfig {
             cores: Cores::Auto,
             driver: Driver::Auto,
             limits: Limits::default(),
-            agent_deadline: Duration::from_millis(500),
+            agent_deadline: DEFAULT_AGENT_DEADLINE,
             fallback: Fallback::empty(),
             never_empty_acks: false,
             max_in_flight_per_core: 65_536,

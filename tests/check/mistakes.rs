@@ -444,6 +444,8 @@ fn times() -> Vec<Mistake> {
             .haproxy(Warns),
         warning("timeout-processing-short", "3.2", (Engine, "timeout    processing"))
             .with(|options| options.with_deadline(Duration::from_millis(100))),
+        warning("timeout-processing-short", "2.6", (Engine, "timeout    processing"))
+            .with(|options| options.with_deadline(Duration::from_millis(86))),
         warning("timeout-hello-missing", "3.0", (Engine, "spoe-agent"))
             .edit(Engine, "    timeout    hello      1s\n", "")
             .haproxy(Warns),
