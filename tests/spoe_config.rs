@@ -308,7 +308,12 @@ spoe-message body:scan.v1
         r#"    filter spoe engine web-firewall config /etc/haproxy/web-firewall.spoe.cfg
     # body:scan.v1 has no event: it is sent here.
     http-request send-spoe-group web-firewall body:scan.v1 unless { req.hdr(content-type) -m sub "image # 'x'" } || { path -m str \"\ \# }
-    # What the agent sets, in rules to begin with. Without an answer a variable is not set.
+    # Without an answer txn.web_firewall.error is set, and of the agent's own variables none.
+    # To let pass what got no answer, and say so to the next in line:
+    # http-request set-header x-agent-error %[var(txn.web_firewall.error)] if { var(txn.web_firewall.error) -m found }
+    # To refuse it:
+    # http-request deny deny_status 503 if { var(txn.web_firewall.error) -m found }
+    # What the agent sets, in rules to begin with.
     # http-request deny deny_status 403 if { var(txn.web_firewall.score) -m int gt 100 }
     # http-request deny deny_status 403 if { var(proc.web_firewall.count) -m int gt 100 }
 "#
@@ -475,6 +480,24 @@ fn errors_name_the_thing_and_the_fix() {
             &["txn.agent.error", "choose another error variable"],
         ),
         (
+            SpoeConfig::new(&fine.clone().with_variable(Var::<i64>::res("seen"))),
+            &[
+                "variable res.agent.seen is of the response",
+                "event = \"on-http-response\"",
+            ],
+        ),
+        (
+            SpoeConfig::new(&agent(&[with_sample("src")]).with_variable(Var::<i64>::req("seen"))),
+            &[
+                "variable req.agent.seen is of the request",
+                "event = \"on-frontend-http-request\"",
+            ],
+        ),
+        (
+            SpoeConfig::new(&fine).for_haproxy(HaproxyVersion::new(2, 4)),
+            &["HAProxy version '2.4' is too old: want 2.6 or later"],
+        ),
+        (
             SpoeConfig::new(&fine).processing_timeout(Duration::from_micros(900)),
             &["processing timeout '900µs'", "no timeout at all"],
         ),
@@ -498,6 +521,40 @@ fn errors_name_the_thing_and_the_fix() {
     assert!(matches!(error, ConfigTextError::Setting { .. }));
     assert_eq!(config.text(), Err(error.clone()));
     assert!(error.to_string().contains("has the port 0"), "{error}");
+    for (address, fault) in [
+        ("localhost", "has no port"),
+        ("foo", "has no port"),
+        ("[::1]", "has no port"),
+        (":9000", "has no host"),
+        ("*:9000", "has no host"),
+        ("tcp@:9000", "has no host"),
+        ("localhost:90000", "has no port from 1 to 65535"),
+        ("localhost:+9000", "has no port from 1 to 65535"),
+        ("http://localhost", "has no port from 1 to 65535"),
+        ("::1:9000", "write it as in [::1]:9000"),
+        ("unix:", "has nothing behind the '@'"),
+        ("", "is empty"),
+    ] {
+        let error = config.clone().address(address).backend().unwrap_err();
+        assert!(error.to_string().contains(fault), "{address}: {error}");
+    }
+    for address in [
+        "localhost:9000",
+        "agent.example:1",
+        "[::1]:65535",
+        "ipv4@agent:9000",
+        "unix@/run/a:0",
+        "/run/agent.sock",
+        "abns@agent",
+    ] {
+        let backend = config.clone().address(address).backend();
+        assert!(backend.is_ok(), "{address}: {backend:?}");
+    }
+    // A message without an event may be sent by a rule for responses.
+    let mut anywhere = group().with_variable(Var::<i64>::res("seen"));
+    assert!(SpoeConfig::new(&anywhere).text().is_ok());
+    anywhere.messages.clear();
+    assert!(SpoeConfig::new(&anywhere).text().is_err());
     // 63 bytes are what HAProxy takes: scope, two full stops, the prefix and the name.
     for (len, fits) in [(57, true), (58, false)] {
         let variable = Var::<i64>::txn(String::leak("n".repeat(len)));

@@ -90,6 +90,15 @@ pub enum ConfigTextError {
         /// The name, as in `txn.prefix.error`.
         name: String,
     },
+    /// A variable is of a time at which no message is sent: HAProxy does not let it be set.
+    VariableNeverSet {
+        /// The name, as in `res.prefix.name`.
+        name: String,
+        /// What it is of.
+        of: &'static str,
+        /// An event that would do.
+        event: &'static str,
+    },
     /// A setting cannot be in a line of a configuration.
     Setting {
         /// What it is.
@@ -159,6 +168,11 @@ impl fmt::Display for ConfigTextError {
                 f,
                 "variable {name} is set by the agent, but is also for errors of SPOE; choose another \
                  error variable"
+            ),
+            Self::VariableNeverSet { name, of, event } => write!(
+                f,
+                "variable {name} is of the {of}, and no message is sent while there is one, so that HAProxy \
+                 never sets it; give one event = \"{event}\", or the variable the scope txn"
             ),
             Self::Setting { what, value, fault } => {
                 write!(f, "{what} '{}' {fault}", value.escape_debug())

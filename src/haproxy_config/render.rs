@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::fmt::{Display, Write as _};
+use std::net::Ipv6Addr;
 use std::time::Duration;
 
 use super::error::ConfigTextError;
@@ -126,7 +127,7 @@ impl SpoeConfig {
         .engine(&declaration.name)
     }
 
-    /// For this version.
+    /// For this version, from 2.6 on.
     #[must_use]
     pub fn for_haproxy(mut self, version: HaproxyVersion) -> Self {
         self.version = version;
@@ -326,15 +327,15 @@ impl SpoeConfig {
     ///
     /// # Errors
     ///
-    /// As for [`spoe`](Self::spoe), and if the address has no port to connect to.
+    /// As for [`spoe`](Self::spoe), and if the address has no host or port to connect to.
     pub fn backend(&self) -> Result<String, ConfigTextError> {
         self.check()?;
         let address = &*self.address;
-        if address.ends_with(":0") && !address.starts_with("unix@") {
+        if let Some(fault) = fault_of_address(address) {
             return Err(ConfigTextError::Setting {
                 what: "address",
                 value: address.to_owned(),
-                fault: "has the port 0, which is any: give the one that the agent listens on",
+                fault,
             });
         }
         let mut text = format!("backend {}\n", self.backend);
@@ -378,7 +379,8 @@ impl SpoeConfig {
     }
 
     /// Lines for each frontend that asks the agent: the filter, a rule for each message without an event,
-    /// and for each variable a rule that uses it, as a comment.
+    /// and as comments a rule for each variable that uses it, and two for requests without an answer, one
+    /// that lets them pass and one that refuses them.
     ///
     /// # Errors
     ///
@@ -410,13 +412,29 @@ impl SpoeConfig {
                 ),
             );
         }
-        if !self.declaration.variables.is_empty() {
-            text.push_str("    # What the agent sets, in rules to begin with.");
-            text.push_str(" Without an answer a variable is not set.\n");
+        let only_responses = messages.iter().all(|message| sends(message, RESPONSES));
+        let rules = if only_responses {
+            "http-response"
+        } else {
+            "http-request"
+        };
+        let error = self.error_variable_name();
+        for what in [
+            format_args!(
+                "    # Without an answer {error} is set, and of the agent's own variables none."
+            ),
+            format_args!("    # To let pass what got no answer, and say so to the next in line:"),
+            format_args!(
+                "    # {rules} set-header x-agent-error %[var({error})] if {{ var({error}) -m found }}"
+            ),
+            format_args!("    # To refuse it:"),
+            format_args!("    # {rules} deny deny_status 503 if {{ var({error}) -m found }}"),
+        ] {
+            line(&mut text, what);
         }
-        let is_response =
-            |message: &MessageDeclaration| message.event.is_some_and(|e| e.ends_with("-response"));
-        let only_responses = messages.iter().all(is_response);
+        if !self.declaration.variables.is_empty() {
+            text.push_str("    # What the agent sets, in rules to begin with.\n");
+        }
         for variable in &self.declaration.variables {
             let rules = if only_responses || variable.scope == Scope::Response {
                 "http-response"
@@ -504,6 +522,13 @@ impl SpoeConfig {
                 fault: "is below 1 ms, which HAProxy takes for no timeout at all",
             });
         }
+        if self.version < HaproxyVersion::V2_6 {
+            return Err(ConfigTextError::Setting {
+                what: "HAProxy version",
+                value: self.version.to_string(),
+                fault: "is too old: want 2.6 or later",
+            });
+        }
         if declaration.messages.is_empty() {
             return Err(ConfigTextError::NoMessage {
                 agent: declaration.name.clone(),
@@ -515,6 +540,25 @@ impl SpoeConfig {
             if !names.insert(message.name) {
                 return Err(ConfigTextError::RepeatedMessage {
                     message: message.name,
+                });
+            }
+        }
+        for variable in &declaration.variables {
+            // The request's variables go where the response comes, and the other way round.
+            let (events, of, event) = match variable.scope {
+                Scope::Request => (REQUESTS, "request", "on-frontend-http-request"),
+                Scope::Response => (RESPONSES, "response", "on-http-response"),
+                _ => continue,
+            };
+            if !declaration
+                .messages
+                .iter()
+                .any(|message| may_send(message, events))
+            {
+                return Err(ConfigTextError::VariableNeverSet {
+                    name: self.variable_name(variable),
+                    of,
+                    event,
                 });
             }
         }
@@ -533,6 +577,54 @@ impl SpoeConfig {
         too_long.map_or(Ok(()), |name| {
             Err(ConfigTextError::VariableTooLong { name })
         })
+    }
+}
+
+/// Events at which variables of the request can be set, and those of the response. When there is a server,
+/// it may be either.
+const REQUESTS: &[&str] = &[
+    "on-client-session",
+    "on-frontend-tcp-request",
+    "on-backend-tcp-request",
+    "on-frontend-http-request",
+    "on-backend-http-request",
+    "on-server-session",
+];
+const RESPONSES: &[&str] = &["on-tcp-response", "on-http-response", "on-server-session"];
+
+/// Whether a message is sent at one of these events.
+fn sends(message: &MessageDeclaration, events: &[&str]) -> bool {
+    message.event.is_some_and(|event| events.contains(&event))
+}
+
+/// As [`sends`]; one without an event may be sent by rules of any time.
+fn may_send(message: &MessageDeclaration, events: &[&str]) -> bool {
+    message.event.is_none() || sends(message, events)
+}
+
+/// Why HAProxy could not connect there, or would connect elsewhere.
+fn fault_of_address(address: &str) -> Option<&'static str> {
+    let families = ["ipv4@", "ipv6@", "tcp@", "tcp4@", "tcp6@"];
+    let plain = families
+        .iter()
+        .find_map(|family| address.strip_prefix(family))
+        .unwrap_or(address);
+    // Paths, and families that are no hosts, as abstract sockets and descriptors.
+    if plain.starts_with('/') || plain.contains('@') {
+        let is_empty = plain.ends_with('@');
+        return is_empty.then_some("has nothing behind the '@'");
+    }
+    if plain.parse::<Ipv6Addr>().is_ok() {
+        return Some("is an IPv6 address without brackets: write it as in [::1]:9000");
+    }
+    let Some((host, port)) = plain.rsplit_once(':').filter(|_| !plain.ends_with(']')) else {
+        return Some("has no port: write it as in 127.0.0.1:9000, or unix@/PATH");
+    };
+    match (host, port.parse::<u16>()) {
+        ("" | "*", _) => Some("has no host: write it as in 127.0.0.1:9000"),
+        (_, Ok(0)) => Some("has the port 0, which is any: give the one that the agent listens on"),
+        (_, Ok(_)) if !port.starts_with('+') => None,
+        _ => Some("has no port from 1 to 65535 behind the last ':'"),
     }
 }
 
