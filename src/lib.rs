@@ -31,7 +31,7 @@
 //! const BACKEND: Var<str> = Var::txn("backend");
 //!
 //! let agent = |_core| {
-//!     Ok(Router::new("router", ()).on::<Route>(|(), route, reply| {
+//!     Ok(Router::new("router", ()).on::<Route<'_>>(|(), route, reply| {
 //!         let is_api = route.path.starts_with(b"/api/");
 //!         Ok(reply.set(BACKEND, if is_api { "api" } else { "www" })?)
 //!     }))

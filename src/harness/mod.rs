@@ -42,7 +42,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 ///
 /// const IS_API: Var<bool> = Var::txn("is_api");
 ///
-/// let agent = Router::new("paths", ()).on::<Visit>(|(), visit, reply| {
+/// let agent = Router::new("paths", ()).on::<Visit<'_>>(|(), visit, reply| {
 ///     Ok(reply.set(IS_API, visit.path.starts_with("/api/"))?)
 /// });
 ///
@@ -58,9 +58,11 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// ```
 /// # use std::time::Duration;
 /// # use ringspoa::{Harness, Message, Router};
-/// # #[derive(Message)]
-/// # #[spop(name = "visit")]
-/// # struct Visit;
+/// #[derive(Message)]
+/// #[spop(name = "visit")]
+/// struct Visit;
+///
+/// // Tickets that nobody sends.
 /// let mut tickets = Vec::new();
 /// let agent = Router::new("slow", ()).on::<Visit>(move |(), _, reply| {
 ///     tickets.push(reply.defer_for(Duration::from_millis(80)));

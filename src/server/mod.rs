@@ -523,8 +523,8 @@ impl Server {
         Self::start_with(config, Vec::new(), factory)
     }
 
-    /// As [`start`](Self::start), with sockets that another process opened: of an address of
-    /// `listen` they are used instead of opening it.
+    /// As [`start`](Self::start), with sockets that are open already: of an address of `listen` they are
+    /// used instead of opening it, and those of other addresses are closed.
     ///
     /// # Errors
     ///
@@ -672,7 +672,7 @@ impl Server {
         &self.cores
     }
 
-    /// How each core waits for I/O, and why, in words.
+    /// How each core waits for I/O, `io_uring` or epoll, and why, in words.
     #[must_use]
     pub fn drivers(&self) -> &[String] {
         &self.drivers
