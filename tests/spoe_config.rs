@@ -506,7 +506,10 @@ fn errors_name_the_thing_and_the_fix() {
             &["path of the SPOE file '/a\\nb' is not one line"],
         ),
     ] {
-        let error = config.spoe().unwrap_err().to_string();
+        let error = config.spoe().unwrap_err();
+        // What a `main` that returns it prints.
+        assert_eq!(format!("{error:?}"), error.to_string());
+        let error = error.to_string();
         for part in parts {
             assert!(error.contains(part), "{error} lacks {part}");
         }

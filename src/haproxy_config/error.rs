@@ -21,7 +21,7 @@ use std::fmt;
 ///      add #[spop(sample = \"...\")] to its field"
 /// );
 /// ```
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ConfigTextError {
     /// The agent takes no message: HAProxy would never ask it.
@@ -178,6 +178,13 @@ impl fmt::Display for ConfigTextError {
                 write!(f, "{what} '{}' {fault}", value.escape_debug())
             }
         }
+    }
+}
+
+/// As `Display`: this is what a `main` that returns it prints, and an `unwrap`.
+impl fmt::Debug for ConfigTextError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
     }
 }
 

@@ -216,12 +216,19 @@ impl ServerConfig {
 }
 
 /// A setting that cannot be.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct ConfigError(pub(crate) String);
 
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
+    }
+}
+
+/// As `Display`: this is what a `main` that returns it prints, and an `unwrap`.
+impl fmt::Debug for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
     }
 }
 
@@ -265,6 +272,11 @@ impl FromStr for ListenAddress {
 
     fn from_str(text: &str) -> Result<Self, ConfigError> {
         let wrong = |why: &str| ConfigError(format!("listen address '{text}': {why}"));
+        if let Some(path) = text.strip_prefix("unix@") {
+            return Err(wrong(&format!(
+                "unix@ is how HAProxy spells it: write unix:{path} here"
+            )));
+        }
         let Some(rest) = text.strip_prefix("unix:") else {
             return text.parse().map(Self::Tcp).map_err(|_| {
                 wrong("want a numeric ADDRESS:PORT as in 127.0.0.1:9000 or [::1]:9000 (names are not looked up), or unix:/PATH")
@@ -420,6 +432,8 @@ mod tests {
             let error = address(wrong).unwrap_err().to_string();
             assert!(error.contains(wrong), "{error}");
         }
+        let error = address("unix@/run/a.sock").unwrap_err().to_string();
+        assert!(error.ends_with("write unix:/run/a.sock here"), "{error}");
     }
 
     #[test]
