@@ -49,17 +49,19 @@ fn declaration(message: &Message) -> TokenStream {
     let Message { name, ringspoa, .. } = message;
     let arguments = message.fields.iter().map(|field| {
         let name = &field.name;
-        let value = with_lifetime(message, &field.value, "'static");
+        // In the words of `encode`: what the compiler says of a type that is none is then the same, and it
+        // says it once for both.
+        let value = with_lifetime(message, &field.value, "'_");
         let aliases = &field.aliases;
         let sample = field.sample.iter();
         let optional = field.has_default.then(|| quote! { .optional() });
         quote! {
             #ringspoa::ArgumentDeclaration::new(
                 #name,
-                <#value as #ringspoa::ArgumentValue<'static>>::TYPES,
-                <#value as #ringspoa::ArgumentValue<'static>>::EXPECTED,
+                <#value as #ringspoa::ArgumentValue<'_>>::TYPES,
+                <#value as #ringspoa::ArgumentValue<'_>>::EXPECTED,
             )
-            .required_if(!<#value as #ringspoa::ArgumentValue<'static>>::TYPES
+            .required_if(!<#value as #ringspoa::ArgumentValue<'_>>::TYPES
                 .contains(#ringspoa::ValueTypes::NULL))
             .with_aliases(&[#(#aliases),*])
             #(.with_sample(#sample))*

@@ -15,8 +15,8 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::agent::{
-    Agent, AgentError, AnswerQueue, Context, Fallback, Fault, LateAnswer, Notified, Outcome, Reply,
-    dispatch, finish_late,
+    Agent, AgentError, AnswerQueue, Context, DEFAULT_AGENT_DEADLINE, Fallback, Fault, LateAnswer,
+    Notified, Outcome, Reply, dispatch, finish_late,
 };
 use crate::connection::{Connection, Event, Limits, MAX_REPLY_LEN, NotifyId, State};
 use crate::message::{Message, Var, VariableType};
@@ -43,7 +43,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 ///
 /// const IS_API: Var<bool> = Var::txn("is_api");
 ///
-/// let agent = Router::new("paths", ()).on::<Visit>(|(), visit, reply| {
+/// let agent = Router::new("paths", ()).on::<Visit<'_>>(|(), visit, reply| {
 ///     Ok(reply.set(IS_API, visit.path.starts_with("/api/"))?)
 /// });
 ///
@@ -59,9 +59,11 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// ```
 /// # use std::time::Duration;
 /// # use ringspoa::{Harness, Message, Router};
-/// # #[derive(Message)]
-/// # #[spop(name = "visit")]
-/// # struct Visit;
+/// #[derive(Message)]
+/// #[spop(name = "visit")]
+/// struct Visit;
+///
+/// // Tickets that nobody sends.
 /// let mut tickets = Vec::new();
 /// let agent = Router::new("slow", ()).on::<Visit>(move |(), _, reply| {
 ///     tickets.push(reply.defer_for(Duration::from_millis(80)));
@@ -112,7 +114,7 @@ impl<A: Agent> Harness<A> {
     #[must_use]
     pub fn new(agent: A) -> Self {
         let settings = Settings {
-            deadline: Duration::from_millis(500),
+            deadline: DEFAULT_AGENT_DEADLINE,
             fallback: Fallback::empty(),
             never_empty: false,
             max_frame_size: 16_380,

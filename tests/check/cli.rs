@@ -234,3 +234,21 @@ fn files_may_hold_anything() {
         "{out}"
     );
 }
+
+#[test]
+fn an_engine_of_another_agent_is_told_what_to_do() {
+    let folder = folder("unused", "unused");
+    let files = ["waf.cfg", "waf.spoe.cfg"];
+    for name in files {
+        let text = std::fs::read_to_string(root().join("tests/data/check").join(name)).unwrap();
+        folder.write(name, &text);
+    }
+    let (code, out, _) = check(&folder.0, &["--haproxy", "2.8", files[0], files[1]]);
+    assert_eq!(code, Some(0), "{out}");
+    assert!(
+        out.contains(
+            "name it with --agent (remediation); agents of your own are checked by the library"
+        ),
+        "{out}"
+    );
+}

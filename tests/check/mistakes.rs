@@ -208,6 +208,12 @@ fn files() -> Vec<Mistake> {
             .haproxy(Refuses),
         note("not-checked", "3.2", (Main, ".if"))
             .edit(Main, DENY, ".if defined(BLOCK)\n    http-request deny\n.else\n.endif\n    http-request deny deny_status 403 if { var(txn.ringspoa.remediation) -m str ban }\n"),
+        // Of an engine that no agent here is for: the prefix is known all the same.
+        warning("variable-prefix", "3.2", (Main, "txn.secnod.score"))
+            .edit(Main, FILTER, "    filter spoe engine ringspoa config spoe.cfg\n    filter spoe engine second config spoe.cfg\n    http-request deny if { var(txn.secnod.score) -m int gt 9 }\n    http-request set-var(txn.secon.own) bool(true)\n    http-request deny if { var(txn.secon.other) -m found }\n")
+            .edit(Main, "backend spoe-ringspoa\n", "backend spoe-second\n    mode spop\n    option spop-check\n    timeout connect 1s\n    server second 127.0.0.1:9001 check\n\nbackend spoe-ringspoa\n")
+            .edit(Engine, EVENT, "    event on-frontend-http-request\n[second]\nspoe-agent second\n    messages check-path\n    option set-on-error error\n    timeout processing 100ms\n    use-backend spoe-second\n\nspoe-message check-path\n    args path=path\n    event on-frontend-http-request\n")
+            .and(&["agent-unknown"]),
         note("agent-unknown", "3.2", (Engine, "[second]"))
             .edit(Main, FILTER, TWO_FILTERS)
             .edit(Main, "backend spoe-ringspoa\n", "backend spoe-second\n    mode spop\n    option spop-check\n    timeout connect 1s\n    server second 127.0.0.1:9001 check\n\nbackend spoe-ringspoa\n")
@@ -444,6 +450,8 @@ fn times() -> Vec<Mistake> {
             .haproxy(Warns),
         warning("timeout-processing-short", "3.2", (Engine, "timeout    processing"))
             .with(|options| options.with_deadline(Duration::from_millis(100))),
+        warning("timeout-processing-short", "2.6", (Engine, "timeout    processing"))
+            .with(|options| options.with_deadline(Duration::from_millis(86))),
         warning("timeout-hello-missing", "3.0", (Engine, "spoe-agent"))
             .edit(Engine, "    timeout    hello      1s\n", "")
             .haproxy(Warns),

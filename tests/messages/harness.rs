@@ -123,6 +123,20 @@ fn the_earliest_deadline_of_several_tickets_counts() {
     assert_eq!(ack.fault(), Some("the deadline passed"));
 }
 
+/// What does not fit is the ticket's own matter: nobody has to look at it before `send`.
+#[test]
+fn a_ticket_whose_answer_does_not_fit_sends_the_fallback() {
+    let agent = Router::new("long", ()).on::<Ask>(|(), _, reply| {
+        let mut ticket = reply.defer();
+        let _ = ticket.set(Var::<str>::txn("long"), &"x".repeat(300));
+        ticket.send();
+        Ok(())
+    });
+    let mut harness = Harness::new(agent).with_max_frame_size(256);
+    let ack = harness.notify(&Ask { n: 1 }).ack();
+    assert_eq!(ack.fault(), Some("the actions do not fit the frame"));
+}
+
 #[test]
 fn panics_errors_and_long_answers_are_the_fallback() {
     let agent = Router::new("bad", ()).on::<Ask>(|(), ask, reply| match ask.n {

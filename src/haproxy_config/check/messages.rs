@@ -21,21 +21,15 @@ pub(super) fn check(config: &Config, options: &CheckOptions, found: &mut Finding
         events(config, index, engine, found);
         let Some(agent) = declaration(engine, options) else {
             if !options.agents.is_empty() {
-                let known: Vec<_> = options
-                    .agents
-                    .iter()
-                    .map(|agent| agent.name.as_str())
-                    .collect();
                 found.note(
                     "agent-unknown",
                     engine.place,
                     format!(
-                        "engine '{}' is not taken for an agent known here ({}): its messages, arguments \
-                         and variables were not checked",
-                        engine.name(),
-                        known.join(", ")
+                        "engine '{}' is not taken for an agent known here: its messages, arguments and \
+                         variables were not checked",
+                        engine.name()
                     ),
-                    "if it is for one of these, name the agent with --agent",
+                    "give its agent's AgentDeclaration to CheckOptions::with_agent",
                 );
             }
             for message in &engine.messages {

@@ -77,7 +77,59 @@ pub(super) fn check(config: &Config, options: &CheckOptions, found: &mut Finding
             }
         }
     }
+    other_prefixes(config, options, &reads, &sets, found);
     shared(config, found);
+}
+
+/// Variables whose prefix is nearly that of an engine of which nothing else is known: which names it sets
+/// is not, but that nothing sets those of a prefix that is none.
+fn other_prefixes(
+    config: &Config,
+    options: &CheckOptions,
+    reads: &[Read],
+    sets: &[String],
+    found: &mut Findings,
+) {
+    // An engine that is not among the files may have any prefix.
+    if config.filters.iter().any(|filter| filter.target.is_none()) {
+        return;
+    }
+    let engines = || config.engines.iter().filter(|one| one.agent().is_some());
+    let Some(prefixes) = engines().map(Engine::prefix).collect::<Option<Vec<_>>>() else {
+        return;
+    };
+    let unknown: Vec<_> = engines_in_use(config)
+        .filter(|(_, engine)| declaration(engine, options).is_none())
+        .filter_map(|(_, engine)| engine.prefix())
+        .collect();
+    let parts = |full: &str| {
+        let (scope, rest) = full.split_once('.')?;
+        let (prefix, name) = rest.rsplit_once('.')?;
+        Scope::from_name(scope)?;
+        Some([scope, prefix, name].map(str::to_owned))
+    };
+    let set: Vec<_> = sets.iter().filter_map(|full| parts(full)).collect();
+    for read in reads {
+        let Some([scope, prefix, name]) = parts(&read.name) else {
+            continue;
+        };
+        let is_some_ones = prefixes.contains(&prefix.as_str())
+            || set.iter().any(|[_, set_prefix, _]| *set_prefix == prefix);
+        if is_some_ones {
+            continue;
+        }
+        if let Some(meant) = closest(&prefix, unknown.iter().copied()) {
+            found.warning(
+                "variable-prefix",
+                read.place,
+                format!(
+                    "nothing sets {}: no engine has the prefix '{prefix}' (did you mean '{meant}'?)",
+                    read.name
+                ),
+                format!("write var({scope}.{meant}.{name})"),
+            );
+        }
+    }
 }
 
 /// Characters that HAProxy takes in prefixes and names.
