@@ -56,6 +56,51 @@ fn nothing_is_wrong_with_the_samples_as_they_are() {
     }
 }
 
+/// A variable of the process that the configuration names is there for the agent to set.
+#[test]
+fn variables_of_the_process_are_registered_or_read() {
+    for version in ["2.6", "3.2"] {
+        let (main, engine) = samples(version);
+        let registered = engine.replacen(
+            "    use-backend",
+            "    register-var-names total\n    use-backend",
+            1,
+        );
+        let deny = "    http-request deny";
+        let reading = "    http-request deny if { var(proc.ringspoa.total) -m int gt 9 }\n    http-request deny";
+        let reading = main.replacen(deny, reading, 1);
+        for (main, engine) in [(&main, &registered), (&reading, &engine)] {
+            let files = [
+                ConfigFile::new("haproxy.cfg", main.as_str()),
+                ConfigFile::new("spoe.cfg", engine.as_str()),
+            ];
+            assert_eq!(
+                check_good(version, &files, Whom::OfProcess.options()),
+                [""; 0]
+            );
+        }
+    }
+}
+
+/// What the configuration says that the agent sets is set, whatever the agent known here declares.
+#[test]
+fn rules_read_what_is_registered() {
+    let (main, engine) = samples("3.2");
+    let engine = engine.replacen(
+        "    use-backend",
+        "    register-var-names score\n    use-backend",
+        1,
+    );
+    let reading =
+        "    http-request deny if { var(sess.ringspoa.score) -m int gt 9 }\n    http-request deny";
+    let main = main.replacen("    http-request deny", reading, 1);
+    let files = [
+        ConfigFile::new("haproxy.cfg", main),
+        ConfigFile::new("spoe.cfg", engine),
+    ];
+    assert_eq!(check_good("3.2", &files, Whom::Ours.options()), [""; 0]);
+}
+
 /// What `ringspoa spoe-config` prints is what is checked for.
 #[test]
 fn nothing_is_wrong_with_what_is_made_from_the_declaration() {
