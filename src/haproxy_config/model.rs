@@ -214,6 +214,8 @@ pub(super) struct Engine {
     pub(super) groups: Vec<Section>,
     /// The index of the declaration it is held against.
     pub(super) declaration: Option<usize>,
+    /// Whether it was found by the name of a message alone, which other agents may have, too.
+    pub(super) is_by_message: bool,
 }
 
 impl Engine {
@@ -451,6 +453,7 @@ fn add_engines(lines: Vec<Line>, config: &mut Config, found: &mut Findings) {
                 messages: Vec::new(),
                 groups: Vec::new(),
                 declaration: None,
+                is_by_message: false,
             });
         }
         let engine = &mut config.engines[index];

@@ -101,6 +101,33 @@ fn rules_read_what_is_registered() {
     assert_eq!(check_good("3.2", &files, Whom::Ours.options()), [""; 0]);
 }
 
+/// `check-client-ip` is the message of HAProxy's own example too: the variables may be another agent's.
+#[test]
+fn an_agent_of_another_name_sets_variables_of_its_own() {
+    let (main, engine) = samples("3.2");
+    let files = [
+        ConfigFile::new(
+            "haproxy.cfg",
+            main.replace("engine ringspoa", "engine iprep")
+                .replace("txn.ringspoa.remediation", "sess.iprep.ip_score"),
+        ),
+        ConfigFile::new(
+            "spoe.cfg",
+            engine
+                .replace("[ringspoa]", "[iprep]")
+                .replace("spoe-agent ringspoa", "spoe-agent iprep-agent")
+                .replace("var-prefix ringspoa", "var-prefix iprep"),
+        ),
+    ];
+    let options = Whom::Ours.options();
+    assert_eq!(check_good("3.2", &files, options.clone()), [""; 0]);
+    // Unless somebody says that it is this one.
+    let agent = options.agents[0].clone();
+    let report = check(&files, &options.with_agent(agent));
+    let ids: Vec<_> = report.findings.iter().map(|finding| finding.id).collect();
+    assert_eq!(ids, ["variable-unknown"]);
+}
+
 /// What `ringspoa spoe-config` prints is what is checked for.
 #[test]
 fn nothing_is_wrong_with_what_is_made_from_the_declaration() {

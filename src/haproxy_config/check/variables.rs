@@ -57,6 +57,7 @@ pub(super) fn check(config: &Config, options: &CheckOptions, found: &mut Finding
                     .listed("register-var-names")
                     .map(|(word, _)| word)
                     .collect(),
+                is_by_message: engine.is_by_message,
                 others,
             };
             // Where another engine has the prefix too, it may be the one that sets it.
@@ -292,6 +293,8 @@ struct Known<'c> {
     named: Vec<(&'static str, &'c str, Place)>,
     /// What the configuration says that the agent sets, whatever the agent here declares.
     registered: Vec<&'c Word>,
+    /// Whether that the engine is for this agent is known by a message alone.
+    is_by_message: bool,
     /// Prefixes of other engines.
     others: Vec<&'c str>,
 }
@@ -324,6 +327,10 @@ impl Known<'_> {
         let is_named = self.named.iter().any(|(_, named, _)| *named == name);
         let mut registered = self.registered.iter();
         if declared.is_none() && registered.any(|word| word.is_open || word.text == name) {
+            return;
+        }
+        // Another agent may take a message of that name, and set what it likes.
+        if declared.is_none() && self.is_by_message {
             return;
         }
         let right = match declared {
