@@ -174,6 +174,9 @@ impl<'l> Setting<'l> {
     }
 }
 
+/// The longest time that HAProxy takes.
+pub(super) const LONGEST: Duration = Duration::from_millis(i32::MAX as u64);
+
 /// A time of HAProxy: a number and its unit, milliseconds where there is none.
 pub(super) fn parse_time(text: &str) -> Option<Duration> {
     let end = text.find(|c: char| !c.is_ascii_digit());

@@ -209,6 +209,10 @@ fn files() -> Vec<Mistake> {
         note("keyword-ignored", "3.2", (Engine, "option async"))
             .edit(Engine, BACKEND, "    option async\n    use-backend spoe-ringspoa\n"),
         error("value-invalid", "3.2", (Engine, "timeout    processing"))
+            .edit(Engine, "100ms", "25d")
+            .and(&["timeout-server-short"])
+            .haproxy(Refuses),
+        error("value-invalid", "3.2", (Engine, "timeout    processing"))
             .edit(Engine, "100ms", "0.1s")
             .haproxy(Refuses),
         error("value-invalid", "3.2", (Engine, "option     set-on-error"))

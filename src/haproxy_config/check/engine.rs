@@ -2,7 +2,7 @@
 
 use super::super::finding::Findings;
 use super::super::model::{
-    Config, Engine, Kind, Section, base_name, is_name_character, parse_time,
+    Config, Engine, Kind, LONGEST, Section, base_name, is_name_character, parse_time,
 };
 use super::super::read::Line;
 use super::super::similar::hint;
@@ -342,9 +342,22 @@ fn timeout(config: &Config, line: &Line, found: &mut Findings) {
     if !TIMEOUTS.contains(&name) {
         return unknown(line, name, "timeout of spoe-agent", TIMEOUTS, found);
     }
-    match line.words.get(2) {
-        Some(word) if word.is_open || parse_time(&word.text).is_some() => {}
-        word => found.error(
+    let word = line.words.get(2);
+    let time = word.and_then(|word| parse_time(&word.text));
+    match (word, time) {
+        (Some(word), _) if word.is_open => {}
+        (_, Some(time)) if time <= LONGEST => {}
+        (Some(word), Some(_)) => found.error(
+            "value-invalid",
+            line.place,
+            format!(
+                "timeout {name} is {}, and HAProxy takes {} ms at most: it does not start",
+                word.text,
+                LONGEST.as_millis()
+            ),
+            "write a time that people wait, as in 100ms",
+        ),
+        (word, _) => found.error(
             "value-invalid",
             line.place,
             format!(
