@@ -155,8 +155,8 @@ fn read_all(path: &Path, files: &mut Vec<ConfigFile>) -> Result<(), String> {
     let entries = entries.collect::<Result<Vec<_>, _>>().map_err(unreadable)?;
     let mut names: Vec<_> = entries.into_iter().map(|entry| entry.file_name()).collect();
     names.retain(|name| {
-        let name = name.to_string_lossy();
-        name.ends_with(".cfg") && !name.starts_with('.')
+        let text = name.to_string_lossy();
+        text.ends_with(".cfg") && !text.starts_with('.') && path.join(name).is_file()
     });
     names.sort_unstable();
     if names.is_empty() {

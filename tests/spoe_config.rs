@@ -320,6 +320,16 @@ spoe-message body:scan.v1
     );
 }
 
+/// A time above it HAProxy refuses: 24.8 days.
+#[test]
+fn the_longest_time_goes_into_every_line() {
+    let longest = Duration::from_millis(2_147_483_647);
+    let config = SpoeConfig::new(&compiled_in()).processing_timeout(longest);
+    let text = config.text().unwrap();
+    assert!(text.contains("processing 2147483647ms\n"), "{text}");
+    assert!(text.contains("timeout server  2147483s\n"), "{text}");
+}
+
 #[test]
 fn names_and_times_can_be_chosen() {
     let config = SpoeConfig::new(&compiled_in())
@@ -500,6 +510,10 @@ fn errors_name_the_thing_and_the_fix() {
         (
             SpoeConfig::new(&fine).processing_timeout(Duration::from_micros(900)),
             &["processing timeout '900µs'", "no timeout at all"],
+        ),
+        (
+            SpoeConfig::new(&fine).agent_deadline(Duration::MAX),
+            &["processing timeout", "above 2147483647 ms"],
         ),
         (
             SpoeConfig::new(&fine).spoe_file("/a\nb"),

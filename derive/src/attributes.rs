@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use proc_macro2::{Literal, TokenTree};
+use syn::ext::IdentExt;
 use syn::meta::ParseNestedMeta;
 use syn::spanned::Spanned;
 use syn::{
@@ -66,7 +67,7 @@ impl Message {
         let mut message = Self {
             ident: input.ident.clone(),
             lifetime: lifetime(input)?,
-            name: kebab_case(&input.ident.to_string()),
+            name: kebab_case(&input.ident.unraw().to_string()),
             event: None,
             condition: None,
             denies_unknown: false,
@@ -147,7 +148,7 @@ impl Field {
             .clone()
             .ok_or_else(|| Error::new_spanned(field, "a field has a name"))?;
         let mut this = Self {
-            name: syn::ext::IdentExt::unraw(&ident).to_string(),
+            name: ident.unraw().to_string(),
             ident,
             value: field.ty.clone(),
             aliases: Vec::new(),

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::error::ConfigTextError;
 use super::fetches::sample;
+use super::model::LONGEST;
 use super::version::HaproxyVersion;
 use super::words::{bad_in_section_name, bad_in_variable_name, fault_of_line, quoted};
 use crate::agent::{AgentDeclaration, DEFAULT_AGENT_DEADLINE};
@@ -375,7 +376,8 @@ impl SpoeConfig {
 
     /// The usual timeout, or twice the time for processing if that is longer.
     fn server_timeout_s(&self, usual: u64) -> u64 {
-        usual.max(self.processing_timeout.as_secs().saturating_mul(2))
+        let twice = self.processing_timeout.as_secs().saturating_mul(2);
+        usual.max(twice).min(LONGEST.as_secs())
     }
 
     /// Lines for each frontend that asks the agent: the filter, a rule for each message without an event,
@@ -515,11 +517,18 @@ impl SpoeConfig {
         variable_name("the error variable", &self.error_variable)?;
         setting("address", &self.address)?;
         setting("path of the SPOE file", &self.spoe_file)?;
-        if self.processing_timeout.as_millis() == 0 {
+        let fault = match self.processing_timeout {
+            time if time.as_millis() == 0 => {
+                "is below 1 ms, which HAProxy takes for no timeout at all"
+            }
+            time if time > LONGEST => "is above 2147483647 ms, which is all that HAProxy can count",
+            _ => "",
+        };
+        if !fault.is_empty() {
             return Err(ConfigTextError::Setting {
                 what: "processing timeout",
                 value: format!("{:?}", self.processing_timeout),
-                fault: "is below 1 ms, which HAProxy takes for no timeout at all",
+                fault,
             });
         }
         if self.version < HaproxyVersion::V2_6 {

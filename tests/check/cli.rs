@@ -136,6 +136,7 @@ fn a_folder_stands_for_its_files() {
     let folder = folder("", "");
     folder.write("notes.txt", "not read");
     folder.write(".hidden.cfg", "not read");
+    std::fs::create_dir(folder.0.join("old.cfg")).unwrap();
     let (code, out, _) = check(&folder.0, &["--json", "."]);
     assert_eq!(code, Some(0), "{out}");
     let json: Value = serde_json::from_str(&out).unwrap();

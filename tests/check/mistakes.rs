@@ -153,8 +153,16 @@ fn files() -> Vec<Mistake> {
         error("syntax", "3.2", (Engine, "args"))
             .edit(Engine, "ip=src", "ip=src # \0")
             .haproxy(Refuses),
-        error("syntax", "3.0", (Engine, "args"))
-            .edit(Engine, "ip=src", LONG_LINE)
+        error("syntax", "3.0", (Engine, "event"))
+            .edit(Engine, "on-frontend-http-request", LONG_EVENT)
+            .haproxy(Refuses),
+        error("syntax", "2.6", (Engine, "args"))
+            .edit(Engine, "ip=src", "ip=src ipmask(24)")
+            .and(&["argument-unnamed"])
+            .haproxy(Refuses),
+        error("syntax", "3.2", (Engine, "args"))
+            .edit(Engine, "ip=src", "ip=src ipmask(24)")
+            .and(&["argument-unnamed"])
             .haproxy(Refuses),
         error("syntax", "3.2", (Engine, "[ring"))
             .edit(Engine, "[ringspoa]", "[ring spoa]")
@@ -200,6 +208,10 @@ fn files() -> Vec<Mistake> {
             .edit(Engine, BACKEND, "    timeout idle 60s\n    use-backend spoe-ringspoa\n"),
         note("keyword-ignored", "3.2", (Engine, "option async"))
             .edit(Engine, BACKEND, "    option async\n    use-backend spoe-ringspoa\n"),
+        error("value-invalid", "3.2", (Engine, "timeout    processing"))
+            .edit(Engine, "100ms", "25d")
+            .and(&["timeout-server-short"])
+            .haproxy(Refuses),
         error("value-invalid", "3.2", (Engine, "timeout    processing"))
             .edit(Engine, "100ms", "0.1s")
             .haproxy(Refuses),
@@ -426,8 +438,13 @@ fn arguments() -> Vec<Mistake> {
     ]
 }
 
-/// With the keyword there are 65 words.
-const LONG_LINE: &str = "ip=src  lower lower lower lower lower lower lower lower lower lower lower lower lower lower lower lower lower lower lower lower lower lower lower lower lower lower lower lower lower lower lower lower lower lower lower lower lower lower lower lower lower lower lower lower lower lower lower lower lower lower lower lower lower lower lower lower lower lower lower lower lower lower lower";
+/// With the event there are 65 words.
+const LONG_EVENT: &str = concat!(
+    "on-frontend-http-request if TRUE TRUE",
+    " TRUE TRUE TRUE TRUE TRUE TRUE TRUE TRUE TRUE TRUE TRUE TRUE TRUE TRUE TRUE TRUE TRUE TRUE TRUE TRUE",
+    " TRUE TRUE TRUE TRUE TRUE TRUE TRUE TRUE TRUE TRUE TRUE TRUE TRUE TRUE TRUE TRUE TRUE TRUE TRUE TRUE",
+    " TRUE TRUE TRUE TRUE TRUE TRUE TRUE TRUE TRUE TRUE TRUE TRUE TRUE TRUE TRUE TRUE TRUE TRUE TRUE TRUE",
+);
 
 /// 255 arguments are one too few to be wrong, and these are 256.
 const MANY_ARGUMENTS: &str = concat!(
@@ -624,6 +641,10 @@ fn variables() -> Vec<Mistake> {
             .edit(Main, "txn.ringspoa.remediation", "sess.ringspoa.remediation"),
         warning("variable-unread", "3.2", (Engine, "spoe-agent")).edit(Main, DENY, ""),
         error("variable-refused", "3.2", (Engine, "spoe-agent")).against(Whom::OfProcess),
+        // Names are registered without a scope.
+        error("variable-refused", "3.0", (Engine, "spoe-agent"))
+            .edit(Engine, BACKEND, "    register-var-names proc.total\n    use-backend spoe-ringspoa\n")
+            .against(Whom::OfProcess),
         error("variable-refused", "2.6", (Engine, "spoe-agent")).against(Whom::OfResponse),
     ]
 }

@@ -240,10 +240,23 @@ fn header_blobs_are_variables() {
 }
 
 #[test]
+fn all_time_that_there_is_may_pass() {
+    let (agent, tickets) = agent();
+    let mut harness = Harness::new(agent);
+    for _ in 0..2 {
+        let ack = harness.notify(&Ask { n: 1 }).after(Duration::MAX);
+        assert_eq!(ack.fault(), Some("the deadline passed"));
+    }
+    drop(tickets);
+}
+
+#[test]
 #[should_panic(expected = "has been answered")]
 fn an_ack_is_taken_once() {
     let (agent, _tickets) = agent();
     let mut harness = Harness::new(agent);
+    // That another one is waited for is another matter.
+    let _waiting = harness.notify(&Ask { n: 2 }).id();
     let id = harness.notify(&Tell { n: 1 }).id();
     let _ = harness.ack(id);
     let _ = harness.ack(id);

@@ -286,7 +286,7 @@ impl Conformance {
     pub fn summary(&self) -> String {
         let mut text = String::new();
         if let Some(agent) = &self.agent {
-            let (size, list) = (agent.max_frame_size, &agent.capabilities);
+            let (size, list) = (agent.max_frame_size, agent.capabilities.escape_debug());
             let _ = writeln!(
                 text,
                 "agent: {}, max-frame-size {size} of {} offered, capabilities \"{list}\"",
@@ -315,5 +315,26 @@ impl Conformance {
     /// None that is known: the types have text keys only.
     pub fn to_json(&self) -> Result<String, serde_json::Error> {
         serde_json::to_string_pretty(self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_an_agent_says_moves_no_cursor() {
+        let profile = crate::Profile::ip(None, None);
+        let plan = ConformPlan::new("127.0.0.1:9000".parse().unwrap(), profile);
+        let agent = AgentSeen {
+            max_frame_size: 16_380,
+            capabilities: "pipelining\x1b[2J\n".to_owned(),
+        };
+        let report = Conformance::new(&plan, Some(agent), Vec::new(), Duration::ZERO);
+        let summary = report.summary();
+        assert!(
+            summary.contains(r#"capabilities "pipelining\u{1b}[2J\n""#),
+            "{summary}"
+        );
     }
 }

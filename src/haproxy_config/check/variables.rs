@@ -2,7 +2,7 @@
 
 use super::super::finding::{Findings, Place};
 use super::super::model::{Config, Engine};
-use super::super::read::Line;
+use super::super::read::{Line, Word};
 use super::super::samples::Event;
 use super::super::similar::{closest, hint};
 use super::messages::event;
@@ -41,7 +41,7 @@ pub(super) fn check(config: &Config, options: &CheckOptions, found: &mut Finding
         let declared = declaration(engine, options).map(|agent| &agent.variables[..]);
         lengths(engine, prefix, declared.unwrap_or_default(), found);
         if let Some(declared) = declared {
-            refused(engine, prefix, declared, &sets, found);
+            refused(engine, prefix, declared, &reads, &sets, found);
             let others: Vec<_> = config
                 .engines
                 .iter()
@@ -53,6 +53,11 @@ pub(super) fn check(config: &Config, options: &CheckOptions, found: &mut Finding
                 prefix,
                 declared,
                 named: named(engine),
+                registered: engine
+                    .listed("register-var-names")
+                    .map(|(word, _)| word)
+                    .collect(),
+                is_by_message: engine.is_by_message,
                 others,
             };
             // Where another engine has the prefix too, it may be the one that sets it.
@@ -224,6 +229,7 @@ fn refused(
     engine: &Engine,
     prefix: &str,
     declared: &[VariableDeclaration],
+    reads: &[Read],
     sets: &[String],
     found: &mut Findings,
 ) {
@@ -237,9 +243,12 @@ fn refused(
         .collect();
     for variable in declared {
         let full = format!("{}.{prefix}.{}", variable.scope, variable.name);
+        // HAProxy makes those of the process that its configuration names, if only to read them.
         let is_known = sets.contains(&full)
+            || reads.iter().any(|read| read.name == full)
             || engine.listed("register-var-names").any(|(word, _)| {
-                word.is_open || word.text == format!("{}.{}", variable.scope, variable.name)
+                // Without scope and prefix: they are registered for the process.
+                word.is_open || word.text == variable.name
             });
         match variable.scope {
             Scope::Process
@@ -320,8 +329,11 @@ fn calls<'t>(text: &'t str, call: &'t str) -> impl Iterator<Item = &'t str> {
         if before.is_some_and(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.')) {
             return None;
         }
+        // No name is so long: a line of nothing but openings is not gone through for each of them.
+        const LONGEST: usize = 256;
         let rest = &text[at + call.len()..];
-        let end = rest.find([')', ',', ' '])?;
+        let mut near = rest.bytes().take(LONGEST);
+        let end = near.position(|byte| matches!(byte, b')' | b',' | b' '))?;
         Some(&rest[..end])
     })
 }
@@ -331,6 +343,10 @@ struct Known<'c> {
     prefix: &'c str,
     declared: &'c [VariableDeclaration],
     named: Vec<(&'static str, &'c str, Place)>,
+    /// What the configuration says that the agent sets, whatever the agent here declares.
+    registered: Vec<&'c Word>,
+    /// Whether that the engine is for this agent is known by a message alone.
+    is_by_message: bool,
     /// Prefixes of other engines.
     others: Vec<&'c str>,
 }
@@ -361,6 +377,14 @@ impl Known<'_> {
         };
         let declared = self.declared.iter().find(|variable| variable.name == name);
         let is_named = self.named.iter().any(|(_, named, _)| *named == name);
+        let mut registered = self.registered.iter();
+        if declared.is_none() && registered.any(|word| word.is_open || word.text == name) {
+            return;
+        }
+        // Another agent may take a message of that name, and set what it likes.
+        if declared.is_none() && self.is_by_message {
+            return;
+        }
         let right = match declared {
             Some(variable) => Some(variable.scope.as_str()),
             None => is_named.then_some("txn"),
