@@ -321,6 +321,7 @@ impl Conformance {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::conform::{AgentSeen, Seen};
 
     #[test]
     fn what_an_agent_says_moves_no_cursor() {
@@ -330,7 +331,9 @@ mod tests {
             max_frame_size: 16_380,
             capabilities: "pipelining\x1b[2J\n".to_owned(),
         };
-        let report = Conformance::new(&plan, Some(agent), Vec::new(), Duration::ZERO);
+        let seen = Seen::default();
+        seen.agent.replace(Some(agent));
+        let report = Conformance::new(&plan, seen, Vec::new(), Duration::ZERO);
         let summary = report.summary();
         assert!(
             summary.contains(r#"capabilities "pipelining\u{1b}[2J\n""#),
