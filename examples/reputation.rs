@@ -22,6 +22,7 @@ fn check(_: &mut (), client: CheckClient<'_>, reply: &mut Reply<'_>) -> Result<(
     let (ip, mut ticket) = (client.ip, reply.defer());
     thread::spawn(move || {
         thread::sleep(Duration::from_millis(20)); // A database, a service: what takes its time.
+        // If it does not fit the frame, the ticket sends the fallback.
         let _ = ticket.set(SCORE, if ip.is_loopback() { 1 } else { 50 });
         ticket.send();
     });

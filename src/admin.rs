@@ -48,12 +48,18 @@ pub trait Shows: Send + Sync {
 }
 
 /// Why there is no admin listener.
-#[derive(Debug)]
 pub struct AdminError(ListenAddress, io::Error);
 
 impl fmt::Display for AdminError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "cannot listen on {} for admin: {}", self.0, self.1)
+    }
+}
+
+/// As `Display`: this is what a `main` that returns it prints, and an `unwrap`.
+impl fmt::Debug for AdminError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
     }
 }
 

@@ -26,7 +26,8 @@ const MAX_FILE_LEN: u64 = 16 << 20;
 /// It reads haproxy.cfg and the files of SPOE engines, in any order, and says what will not work, with
 /// file, line and fix: messages, arguments and types the agent does not take, timeouts, frame sizes,
 /// backends and checks, variables that nothing sets. It starts nothing and changes nothing.
-/// `haproxy -c` is not made superfluous by it: what is not about SPOE it does not look at.
+/// `haproxy -c` is not made superfluous by it: what is not about SPOE it does not look at. The agents it
+/// knows are those of this binary; agents of one's own are checked by the library (haproxy_config::check).
 ///
 /// Exit codes: 0 if there is nothing but notes, 1 for warnings or errors, 2 for bad flags or files that
 /// cannot be read.
@@ -120,7 +121,19 @@ fn prepare(arguments: &Check) -> Result<Prepared, String> {
         None => assume(&files),
     };
     options.version = Some(version);
-    Ok((check(&files, &options), assumed, files))
+    let mut report = check(&files, &options);
+    for finding in &mut report.findings {
+        // The library says what its own user is to do.
+        if finding.id == "agent-unknown" {
+            let known: Vec<_> = agents().into_iter().map(|(name, _)| name).collect();
+            finding.fix = format!(
+                "this command knows the agents of ringspoa itself: if it is for one of them, name it with \
+                 --agent ({}); agents of your own are checked by the library, haproxy_config::check",
+                known.join(", ")
+            );
+        }
+    }
+    Ok((report, assumed, files))
 }
 
 fn as_haproxy_writes(address: &ListenAddress) -> String {
@@ -142,8 +155,8 @@ fn read_all(path: &Path, files: &mut Vec<ConfigFile>) -> Result<(), String> {
     let entries = entries.collect::<Result<Vec<_>, _>>().map_err(unreadable)?;
     let mut names: Vec<_> = entries.into_iter().map(|entry| entry.file_name()).collect();
     names.retain(|name| {
-        let name = name.to_string_lossy();
-        name.ends_with(".cfg") && !name.starts_with('.')
+        let text = name.to_string_lossy();
+        text.ends_with(".cfg") && !text.starts_with('.') && path.join(name).is_file()
     });
     names.sort_unstable();
     if names.is_empty() {

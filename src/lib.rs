@@ -32,7 +32,7 @@
 //! const BACKEND: Var<str> = Var::txn("backend");
 //!
 //! let agent = |_core| {
-//!     Ok(Router::new("router", ()).on::<Route>(|(), route, reply| {
+//!     Ok(Router::new("router", ()).on::<Route<'_>>(|(), route, reply| {
 //!         let is_api = route.path.starts_with(b"/api/");
 //!         Ok(reply.set(BACKEND, if is_api { "api" } else { "www" })?)
 //!     }))
@@ -98,7 +98,8 @@ pub mod spop;
 pub use admin::{Admin, AdminError, Shows, is_local};
 #[cfg(feature = "std")]
 pub use agent::{
-    Agent, AgentDeclaration, AgentError, Fallback, OtherMessages, Reply, Router, Routes, Ticket,
+    Agent, AgentDeclaration, AgentError, DEFAULT_AGENT_DEADLINE, Fallback, OtherMessages, Reply,
+    Router, Routes, Ticket,
 };
 #[cfg(feature = "std")]
 pub use connection::{

@@ -11,6 +11,9 @@ use ringspoa::{Agent, AgentDeclaration, HaproxyVersion, SpoeConfig};
 
 use crate::config::Settings;
 
+/// What a request waits at most for an agent of this binary: they answer at once.
+const PROCESSING_TIMEOUT: Duration = Duration::from_millis(100);
+
 /// Print the parts of HAProxy's configuration that fit an agent, made from what the agent declares.
 ///
 /// Exit codes: 0 when printed, 1 if it cannot be written, 2 for bad flags or configuration.
@@ -35,7 +38,7 @@ pub(crate) struct Print {
     #[arg(long, value_name = "ADDR")]
     address: Option<String>,
     /// Configuration file of `ringspoa serve`: the first address of `listen` is where the agent is, and
-    /// requests wait a fifth longer than `agent-deadline-ms`, if that is set, instead of 100 ms
+    /// requests wait a fifth longer than `agent-deadline-ms`, 20 ms at least, if that is set, instead of 100 ms
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
 }
@@ -111,8 +114,9 @@ pub(crate) fn run(arguments: &Print, usage: u8) -> ExitCode {
 
 impl Print {
     fn text(&self) -> Result<String, String> {
-        let mut config =
-            SpoeConfig::new(&declaration(&self.agent)?).for_haproxy(version(&self.haproxy)?);
+        let mut config = SpoeConfig::new(&declaration(&self.agent)?)
+            .for_haproxy(version(&self.haproxy)?)
+            .processing_timeout(PROCESSING_TIMEOUT);
         let settings = match &self.config {
             // Not whether its users and files are here: HAProxy may run elsewhere.
             Some(path) => Settings::load(path).map_err(|error| error.to_string())?,

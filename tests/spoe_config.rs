@@ -8,9 +8,10 @@ use std::process::{Command, Output};
 use std::time::Duration;
 
 use ringspoa::agents::remediation::{AddressTable, RemediationAgent};
+use ringspoa::haproxy_config::{CheckOptions, ConfigFile, check};
 use ringspoa::{
-    Agent, AgentDeclaration, ArgumentDeclaration, ConfigTextError, HaproxyVersion, Message,
-    MessageDeclaration, SpoeConfig, ValueTypes, Var,
+    Agent, AgentDeclaration, ArgumentDeclaration, ConfigTextError, DEFAULT_AGENT_DEADLINE,
+    HaproxyVersion, Message, MessageDeclaration, ServerConfig, SpoeConfig, ValueTypes, Var,
 };
 
 const BINARY: &str = env!("CARGO_BIN_EXE_ringspoa");
@@ -307,11 +308,26 @@ spoe-message body:scan.v1
         r#"    filter spoe engine web-firewall config /etc/haproxy/web-firewall.spoe.cfg
     # body:scan.v1 has no event: it is sent here.
     http-request send-spoe-group web-firewall body:scan.v1 unless { req.hdr(content-type) -m sub "image # 'x'" } || { path -m str \"\ \# }
-    # What the agent sets, in rules to begin with. Without an answer a variable is not set.
+    # Without an answer txn.web_firewall.error is set, and of the agent's own variables none.
+    # To let pass what got no answer, and say so to the next in line:
+    # http-request set-header x-agent-error %[var(txn.web_firewall.error)] if { var(txn.web_firewall.error) -m found }
+    # To refuse it:
+    # http-request deny deny_status 503 if { var(txn.web_firewall.error) -m found }
+    # What the agent sets, in rules to begin with.
     # http-request deny deny_status 403 if { var(txn.web_firewall.score) -m int gt 100 }
     # http-request deny deny_status 403 if { var(proc.web_firewall.count) -m int gt 100 }
 "#
     );
+}
+
+/// A time above it HAProxy refuses: 24.8 days.
+#[test]
+fn the_longest_time_goes_into_every_line() {
+    let longest = Duration::from_millis(2_147_483_647);
+    let config = SpoeConfig::new(&compiled_in()).processing_timeout(longest);
+    let text = config.text().unwrap();
+    assert!(text.contains("processing 2147483647ms\n"), "{text}");
+    assert!(text.contains("timeout server  2147483s\n"), "{text}");
 }
 
 #[test]
@@ -340,7 +356,39 @@ fn names_and_times_can_be_chosen() {
     assert!(!backend.contains("check"));
     assert!(config.frontend_lines().unwrap().contains("engine edge"));
     let short = config.agent_deadline(Duration::from_millis(20));
-    assert!(short.spoe().unwrap().contains("processing 30ms\n"));
+    assert!(short.spoe().unwrap().contains("processing 40ms\n"));
+}
+
+/// What a server does unless told otherwise, and what HAProxy is told unless otherwise, fit.
+#[test]
+fn the_defaults_leave_room_for_the_fallback() {
+    let config = SpoeConfig::new(&compiled_in());
+    let text = config.spoe().unwrap();
+    assert!(text.contains("processing 600ms\n"), "{text}");
+    let deadline = ServerConfig::default().agent_deadline;
+    assert_eq!(deadline, DEFAULT_AGENT_DEADLINE);
+    let same = config.clone().agent_deadline(deadline);
+    assert_eq!(same.spoe().unwrap(), text);
+    for (deadline_ms, processing) in [(1, "21ms"), (99, "119ms"), (100, "120ms"), (1000, "1200ms")]
+    {
+        let config = config
+            .clone()
+            .agent_deadline(Duration::from_millis(deadline_ms));
+        let text = config.spoe().unwrap();
+        assert!(
+            text.contains(&format!("processing {processing}\n")),
+            "{text}"
+        );
+        let files = [ConfigFile::new("spoe.cfg", text)];
+        let options = CheckOptions::default()
+            .with_agent(compiled_in())
+            .with_deadline(Duration::from_millis(deadline_ms));
+        let found = check(&files, &options).findings;
+        assert!(
+            found.iter().all(|f| f.id != "timeout-processing-short"),
+            "{found:?}"
+        );
+    }
 }
 
 /// A message made by hand, with one argument.
@@ -442,15 +490,40 @@ fn errors_name_the_thing_and_the_fix() {
             &["txn.agent.error", "choose another error variable"],
         ),
         (
+            SpoeConfig::new(&fine.clone().with_variable(Var::<i64>::res("seen"))),
+            &[
+                "variable res.agent.seen is of the response",
+                "event = \"on-http-response\"",
+            ],
+        ),
+        (
+            SpoeConfig::new(&agent(&[with_sample("src")]).with_variable(Var::<i64>::req("seen"))),
+            &[
+                "variable req.agent.seen is of the request",
+                "event = \"on-frontend-http-request\"",
+            ],
+        ),
+        (
+            SpoeConfig::new(&fine).for_haproxy(HaproxyVersion::new(2, 4)),
+            &["HAProxy version '2.4' is too old: want 2.6 or later"],
+        ),
+        (
             SpoeConfig::new(&fine).processing_timeout(Duration::from_micros(900)),
             &["processing timeout '900µs'", "no timeout at all"],
+        ),
+        (
+            SpoeConfig::new(&fine).agent_deadline(Duration::MAX),
+            &["processing timeout", "above 2147483647 ms"],
         ),
         (
             SpoeConfig::new(&fine).spoe_file("/a\nb"),
             &["path of the SPOE file '/a\\nb' is not one line"],
         ),
     ] {
-        let error = config.spoe().unwrap_err().to_string();
+        let error = config.spoe().unwrap_err();
+        // What a `main` that returns it prints.
+        assert_eq!(format!("{error:?}"), error.to_string());
+        let error = error.to_string();
         for part in parts {
             assert!(error.contains(part), "{error} lacks {part}");
         }
@@ -465,12 +538,51 @@ fn errors_name_the_thing_and_the_fix() {
     assert!(matches!(error, ConfigTextError::Setting { .. }));
     assert_eq!(config.text(), Err(error.clone()));
     assert!(error.to_string().contains("has the port 0"), "{error}");
+    for (address, fault) in [
+        ("localhost", "has no port"),
+        ("foo", "has no port"),
+        ("[::1]", "has no port"),
+        (":9000", "has no host"),
+        ("*:9000", "has no host"),
+        ("tcp@:9000", "has no host"),
+        ("localhost:90000", "has no port from 1 to 65535"),
+        ("localhost:+9000", "has no port from 1 to 65535"),
+        ("http://localhost", "has no port from 1 to 65535"),
+        ("::1:9000", "write it as in [::1]:9000"),
+        ("unix:", "has nothing behind the '@'"),
+        ("", "is empty"),
+    ] {
+        let error = config.clone().address(address).backend().unwrap_err();
+        assert!(error.to_string().contains(fault), "{address}: {error}");
+    }
+    for address in [
+        "localhost:9000",
+        "agent.example:1",
+        "[::1]:65535",
+        "ipv4@agent:9000",
+        "unix@/run/a:0",
+        "/run/agent.sock",
+        "abns@agent",
+    ] {
+        let backend = config.clone().address(address).backend();
+        assert!(backend.is_ok(), "{address}: {backend:?}");
+    }
+    // A message without an event may be sent by a rule for responses.
+    let mut anywhere = group().with_variable(Var::<i64>::res("seen"));
+    assert!(SpoeConfig::new(&anywhere).text().is_ok());
+    anywhere.messages.clear();
+    assert!(SpoeConfig::new(&anywhere).text().is_err());
     // 63 bytes are what HAProxy takes: scope, two full stops, the prefix and the name.
     for (len, fits) in [(57, true), (58, false)] {
         let variable = Var::<i64>::txn(String::leak("n".repeat(len)));
         let config = SpoeConfig::new(&fine.clone().with_variable(variable)).variable_prefix("p");
         assert_eq!(config.spoe().is_ok(), fits, "{len}");
     }
+}
+
+/// What the command makes: the agent of the binary answers at once.
+fn built_in() -> SpoeConfig {
+    SpoeConfig::new(&compiled_in()).processing_timeout(Duration::from_millis(100))
 }
 
 /// The lines without comments and blank ones.
@@ -488,7 +600,7 @@ fn the_samples_are_what_is_made() {
         (HaproxyVersion::V3_1, "haproxy-3.1"),
     ] {
         let read = |name: &str| fs::read_to_string(root().join("dist").join(folder).join(name));
-        let config = SpoeConfig::new(&compiled_in())
+        let config = built_in()
             .for_haproxy(version)
             .address("unix@/run/ringspoa/ringspoa.sock");
         // Comments and all.
@@ -537,7 +649,7 @@ fn run(arguments: &[&str]) -> (Option<i32>, String, String) {
 #[test]
 fn the_command_prints_the_parts() {
     // Where the server listens by default.
-    let config = SpoeConfig::new(&compiled_in());
+    let config = built_in();
     assert!(config.backend().unwrap().contains("127.0.0.1:9000"));
     let old = config.clone().for_haproxy(HaproxyVersion::V2_6);
     for (arguments, expected) in [

@@ -2,10 +2,12 @@
 
 use std::collections::HashMap;
 
+use proc_macro2::{Literal, TokenTree};
+use syn::ext::IdentExt;
 use syn::meta::ParseNestedMeta;
 use syn::spanned::Spanned;
 use syn::{
-    Attribute, Data, DeriveInput, Error, Fields, GenericParam, Ident, Lifetime, LitStr, Path,
+    Attribute, Data, DeriveInput, Error, Fields, GenericParam, Ident, Lifetime, LitStr, Meta, Path,
     Result, Token, Type, token,
 };
 
@@ -66,7 +68,7 @@ impl Message {
         let mut message = Self {
             ident: input.ident.clone(),
             lifetime: lifetime(input)?,
-            name: kebab_case(&input.ident.to_string()),
+            name: kebab_case(&input.ident.unraw().to_string()),
             aliases: Vec::new(),
             event: None,
             condition: None,
@@ -159,7 +161,7 @@ impl Field {
             .clone()
             .ok_or_else(|| Error::new_spanned(field, "a field has a name"))?;
         let mut this = Self {
-            name: syn::ext::IdentExt::unraw(&ident).to_string(),
+            name: ident.unraw().to_string(),
             ident,
             value: field.ty.clone(),
             aliases: Vec::new(),
@@ -235,6 +237,12 @@ fn each(
 ) -> Result<()> {
     let mut given = Vec::new();
     for attribute in attributes.iter().filter(|a| a.path().is_ident("spop")) {
+        if let Some(literal) = bare_literal(attribute) {
+            return Err(Error::new(
+                literal.span(),
+                format!("{literal} stands alone: say what it is, as in name = {literal}"),
+            ));
+        }
         attribute.parse_nested_meta(|meta| {
             let key = key(&meta);
             if key != "alias" && given.contains(&key) {
@@ -245,6 +253,21 @@ fn each(
         })?;
     }
     Ok(())
+}
+
+/// A literal where a key should be, as in `#[spop("visit")]`.
+fn bare_literal(attribute: &Attribute) -> Option<Literal> {
+    let Meta::List(list) = &attribute.meta else {
+        return None;
+    };
+    let mut begins = true;
+    for token in list.tokens.clone() {
+        match token {
+            TokenTree::Literal(literal) if begins => return Some(literal),
+            token => begins = matches!(token, TokenTree::Punct(punct) if punct.as_char() == ','),
+        }
+    }
+    None
 }
 
 fn key(meta: &ParseNestedMeta<'_>) -> String {

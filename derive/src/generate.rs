@@ -1,7 +1,12 @@
 //! The code of `impl Message`.
+//!
+//! Names in it begin with two underscores, as a constant or unit struct of the same name around the struct
+//! would be taken for it. And a trait there may have methods for everything, which come first where
+//! one of the type itself takes a reference: functions are called by their paths, and the one method of that
+//! kind has a name that hardly anything else has.
 
-use proc_macro2::{Literal, TokenStream};
-use quote::{format_ident, quote, quote_spanned};
+use proc_macro2::{Ident, Literal, TokenStream};
+use quote::{format_ident, quote};
 use syn::spanned::Spanned;
 use syn::visit_mut::VisitMut;
 use syn::{Lifetime, Type};
@@ -30,14 +35,14 @@ pub(crate) fn implementation(message: &Message) -> TokenStream {
 
             #[inline]
             fn decode<'message>(
-                message: &mut #ringspoa::spop::Message<'_, 'message>,
+                __message: &mut #ringspoa::spop::Message<'_, 'message>,
             ) -> #ringspoa::derived::Result<Self::Of<'message>, #ringspoa::MessageError> {
                 #decode
             }
 
             fn encode(
                 &self,
-                notify: &mut #ringspoa::spop::NotifyWriter<'_>,
+                __notify: &mut #ringspoa::spop::NotifyWriter<'_>,
             ) -> #ringspoa::derived::Result<(), #ringspoa::spop::EncodeError> {
                 #encode
             }
@@ -49,17 +54,19 @@ fn declaration(message: &Message) -> TokenStream {
     let Message { name, ringspoa, .. } = message;
     let arguments = message.fields.iter().map(|field| {
         let name = &field.name;
-        let value = with_lifetime(message, &field.value, "'static");
+        // In the words of `encode`: what the compiler says of a type that is none is then the same, and it
+        // says it once for both.
+        let value = with_lifetime(message, &field.value, "'_");
         let aliases = &field.aliases;
         let sample = field.sample.iter();
         let optional = field.has_default.then(|| quote! { .optional() });
         quote! {
             #ringspoa::ArgumentDeclaration::new(
                 #name,
-                <#value as #ringspoa::ArgumentValue<'static>>::TYPES,
-                <#value as #ringspoa::ArgumentValue<'static>>::EXPECTED,
+                <#value as #ringspoa::ArgumentValue<'_>>::TYPES,
+                <#value as #ringspoa::ArgumentValue<'_>>::EXPECTED,
             )
-            .required_if(!<#value as #ringspoa::ArgumentValue<'static>>::TYPES
+            .required_if(!<#value as #ringspoa::ArgumentValue<'_>>::TYPES
                 .contains(#ringspoa::ValueTypes::NULL))
             .with_aliases(&[#(#aliases),*])
             #(.with_sample(#sample))*
@@ -86,10 +93,12 @@ fn decode(message: &Message) -> TokenStream {
         ringspoa, ident, ..
     } = message;
     let of = message.lifetime.as_ref().map(|_| quote! { <'static> });
+    // Called by numbers: a name such as `_ip` would make one that the compiler warns of.
     let slots: Vec<_> = message
         .fields
         .iter()
-        .map(|field| format_ident!("slot_{}", syn::ext::IdentExt::unraw(&field.ident)))
+        .enumerate()
+        .map(|(index, field)| format_ident!("__slot_{index}", span = field.ident.span()))
         .collect();
     let types = message
         .fields
@@ -97,56 +106,54 @@ fn decode(message: &Message) -> TokenStream {
         .map(|field| with_lifetime(message, &field.value, "'message"));
     let mut cases: Vec<Case> = Vec::new();
     for (index, (field, slot)) in message.fields.iter().zip(&slots).enumerate() {
-        // What a type lacks is said where the type is written.
-        let fill = if field.has_default {
-            quote_spanned! { field.value.span()=> fill_or_default }
-        } else {
-            quote_spanned! { field.value.span()=> fill }
-        };
+        let meet = method(field, "meet");
         for text in std::iter::once(&field.name).chain(&field.aliases) {
             let action = quote! {
-                #slot.#fill(DECLARATION, #index, argument.value, rest)?
+                #slot.#meet(__DECLARATION, #index, __argument.value, __rest)?
             };
             cases.push((text.as_bytes().to_vec(), action));
         }
     }
     let otherwise = if message.denies_unknown {
         quote! { return #ringspoa::derived::Result::Err(
-            #ringspoa::MessageError::unknown(DECLARATION, argument.name)
+            #ringspoa::MessageError::unknown(__DECLARATION, __argument.name)
         ) }
     } else {
         quote! { {} }
     };
-    let chosen = choose(&quote! { argument.name }, &cases, &otherwise);
+    let chosen = choose(&quote! { __argument.name }, &cases, &otherwise);
     let fields = (0..)
         .zip(message.fields.iter().zip(&slots))
         .map(|(index, (field, slot))| {
             let index: usize = index;
             let ident = &field.ident;
-            let take = if field.has_default {
-                quote_spanned! { field.value.span()=> take_or_default }
-            } else {
-                quote_spanned! { field.value.span()=> take }
-            };
-            quote! { #ident: #slot.#take(DECLARATION, #index)? }
+            let take = method(field, "take");
+            quote! { #ident: #slot.#take(__DECLARATION, #index)? }
         });
     quote! {
-        const DECLARATION: &#ringspoa::MessageDeclaration =
+        const __DECLARATION: &#ringspoa::MessageDeclaration =
             &<#ident #of as #ringspoa::Message>::DECLARATION;
         #(let mut #slots = #ringspoa::derived::Slot::<#types>::empty();)*
         loop {
-            let rest = message.rest();
-            let argument = match message.next_argument() {
-                #ringspoa::derived::Result::Ok(#ringspoa::derived::Some(argument)) => argument,
+            let __rest = #ringspoa::spop::Message::rest(__message);
+            let __argument = match #ringspoa::spop::Message::next_argument(__message) {
+                #ringspoa::derived::Result::Ok(#ringspoa::derived::Some(__argument)) => __argument,
                 #ringspoa::derived::Result::Ok(#ringspoa::derived::None) => break,
-                #ringspoa::derived::Result::Err(error) => return #ringspoa::derived::Result::Err(
-                    #ringspoa::MessageError::malformed(DECLARATION, error)
+                #ringspoa::derived::Result::Err(__error) => return #ringspoa::derived::Result::Err(
+                    #ringspoa::MessageError::malformed(__DECLARATION, __error)
                 ),
             };
             #chosen
         }
         #ringspoa::derived::Result::Ok(#ident { #(#fields,)* })
     }
+}
+
+/// The name of a method of a field's slot, of which there is another one for fields with a default. What
+/// the field's type lacks is said where the type is written.
+fn method(field: &Field, name: &str) -> Ident {
+    let suffix = if field.has_default { "_or_default" } else { "" };
+    format_ident!("{name}{suffix}", span = field.value.span())
 }
 
 fn encode(message: &Message) -> TokenStream {
@@ -163,8 +170,8 @@ fn encode(message: &Message) -> TokenStream {
         }
     });
     quote! {
-        let arguments: [#ringspoa::spop::Argument<'_>; #count] = [#(#arguments),*];
-        notify.message(#name, arguments)
+        let __arguments: [#ringspoa::spop::Argument<'_>; #count] = [#(#arguments),*];
+        #ringspoa::spop::NotifyWriter::message(__notify, #name, __arguments)
     }
 }
 

@@ -33,6 +33,11 @@ use crate::spop::{
     Variable,
 };
 
+/// When a ticket is answered with the fallback unless something else is said, for servers, the
+/// [`Harness`](crate::Harness), and the `timeout processing` that
+/// [`SpoeConfig`](crate::SpoeConfig) writes: 500 ms.
+pub const DEFAULT_AGENT_DEADLINE: Duration = Duration::from_millis(500);
+
 /// Why an agent has no answer. The text goes to the log, the fallback to HAProxy.
 pub type AgentError = Box<dyn std::error::Error + Send + Sync>;
 

@@ -45,7 +45,7 @@ use crate::spop::{self, Messages};
 /// }
 ///
 /// let agent = Router::new("api", State::default())
-///     .on::<CheckPath>(State::check_path)
+///     .on::<CheckPath<'_>>(State::check_path)
 ///     .on::<CountResponse>(|state: &mut State, response, _reply| {
 ///         state.failures += u64::from(response.status >= 500);
 ///         Ok(())

@@ -24,6 +24,7 @@ use crate::spop::{EncodeError, TypedData, Variable};
 /// let mut ticket = reply.defer();
 /// std::thread::spawn(move || {
 ///     let score = ask_a_slow_service();
+///     // If it does not fit the frame, `send` sends the fallback.
 ///     let _ = ticket.set_var(Variable::literal(Scope::Transaction, "score"), score);
 ///     ticket.send();
 /// });

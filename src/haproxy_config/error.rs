@@ -21,7 +21,7 @@ use std::fmt;
 ///      add #[spop(sample = \"...\")] to its field"
 /// );
 /// ```
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ConfigTextError {
     /// The agent takes no message: HAProxy would never ask it.
@@ -89,6 +89,15 @@ pub enum ConfigTextError {
     ErrorVariableTaken {
         /// The name, as in `txn.prefix.error`.
         name: String,
+    },
+    /// A variable is of a time at which no message is sent: HAProxy does not let it be set.
+    VariableNeverSet {
+        /// The name, as in `res.prefix.name`.
+        name: String,
+        /// What it is of.
+        of: &'static str,
+        /// An event that would do.
+        event: &'static str,
     },
     /// A setting cannot be in a line of a configuration.
     Setting {
@@ -160,10 +169,22 @@ impl fmt::Display for ConfigTextError {
                 "variable {name} is set by the agent, but is also for errors of SPOE; choose another \
                  error variable"
             ),
+            Self::VariableNeverSet { name, of, event } => write!(
+                f,
+                "variable {name} is of the {of}, and no message is sent while there is one, so that HAProxy \
+                 never sets it; give one event = \"{event}\", or the variable the scope txn"
+            ),
             Self::Setting { what, value, fault } => {
                 write!(f, "{what} '{}' {fault}", value.escape_debug())
             }
         }
+    }
+}
+
+/// As `Display`: this is what a `main` that returns it prints, and an `unwrap`.
+impl fmt::Debug for ConfigTextError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
     }
 }
 

@@ -1,5 +1,6 @@
 //! What the lines mean: proxies with what they inherit, engines, and the filters between them.
 
+use std::rc::Rc;
 use std::time::Duration;
 
 use super::finding::{Findings, Place};
@@ -86,8 +87,11 @@ pub(super) struct Proxy {
     pub(super) kind: Kind,
     pub(super) section: Section,
     /// Lines of its `defaults`, the nearest last.
-    inherited: Vec<Line>,
+    inherited: Inherited,
 }
+
+/// The lines of `defaults` sections, the nearest last. Shared: thousands of proxies may have the same.
+type Inherited = Vec<Rc<[Line]>>;
 
 impl Proxy {
     pub(super) fn name(&self) -> &str {
@@ -104,14 +108,13 @@ impl Proxy {
 
     /// The last line that begins so, of its own or else inherited.
     pub(super) fn setting(&self, words: &[&str]) -> Option<&Line> {
-        let all = self.inherited.iter().chain(&self.section.body);
-        all.rev().find(|line| line.begins(words))
+        self.all_lines().rev().find(|line| line.begins(words))
     }
 
     /// Whether an option is on.
     pub(super) fn has_option(&self, name: &str) -> bool {
-        let all = self.inherited.iter().chain(&self.section.body);
-        let last = all
+        let last = self
+            .all_lines()
             .rev()
             .find(|line| line.begins(&["option", name]) || line.begins(&["no", "option", name]));
         last.is_some_and(|line| line.word(0) == "option")
@@ -130,7 +133,8 @@ impl Proxy {
 
     /// Inherited and own lines.
     pub(super) fn all_lines(&self) -> impl DoubleEndedIterator<Item = &Line> {
-        self.inherited.iter().chain(&self.section.body)
+        let inherited = self.inherited.iter().flat_map(|lines| lines.iter());
+        inherited.chain(&self.section.body)
     }
 
     pub(super) fn is_frontend(&self) -> bool {
@@ -169,6 +173,9 @@ impl<'l> Setting<'l> {
         self.word.is_some() && self.duration() != Some(Duration::ZERO)
     }
 }
+
+/// The longest time that HAProxy takes.
+pub(super) const LONGEST: Duration = Duration::from_millis(i32::MAX as u64);
 
 /// A time of HAProxy: a number and its unit, milliseconds where there is none.
 pub(super) fn parse_time(text: &str) -> Option<Duration> {
@@ -210,6 +217,8 @@ pub(super) struct Engine {
     pub(super) groups: Vec<Section>,
     /// The index of the declaration it is held against.
     pub(super) declaration: Option<usize>,
+    /// Whether it was found by the name of a message alone, which other agents may have, too.
+    pub(super) is_by_message: bool,
 }
 
 impl Engine {
@@ -370,7 +379,10 @@ fn sections(lines: Vec<Line>, keywords: &[&str]) -> Vec<Section> {
 }
 
 /// A `defaults` section: its name, and its lines after those that it inherits itself.
-type Defaults = (String, Vec<Line>);
+type Defaults = (String, Inherited);
+
+/// The most sections that one inherits from, the nearest: nobody has so many in a row.
+const MAX_INHERITED: usize = 64;
 
 fn add_main(lines: Vec<Line>, config: &mut Config, defaults: &mut Vec<Defaults>) {
     for section in sections(lines, SECTIONS) {
@@ -386,8 +398,10 @@ fn add_main(lines: Vec<Line>, config: &mut Config, defaults: &mut Vec<Defaults>)
                 };
                 let mut all = from(&section.head)
                     .map_or_else(Vec::new, |from| inherited(defaults, Some(from)));
-                all.extend(section.body.iter().cloned());
-                defaults.push((name.to_owned(), all));
+                all.drain(..(all.len() + 1).saturating_sub(MAX_INHERITED));
+                let name = name.to_owned();
+                all.push(section.body.into());
+                defaults.push((name, all));
                 continue;
             }
             "frontend" => Kind::Frontend,
@@ -411,7 +425,7 @@ fn from(head: &Line) -> Option<&str> {
 }
 
 /// The lines of the named defaults, or of the last ones.
-fn inherited(defaults: &[Defaults], name: Option<&str>) -> Vec<Line> {
+fn inherited(defaults: &[Defaults], name: Option<&str>) -> Inherited {
     let mut all = defaults.iter().rev();
     let section = match name {
         Some(wanted) => all.find(|(name, _)| name == wanted),
@@ -442,6 +456,7 @@ fn add_engines(lines: Vec<Line>, config: &mut Config, found: &mut Findings) {
                 messages: Vec::new(),
                 groups: Vec::new(),
                 declaration: None,
+                is_by_message: false,
             });
         }
         let engine = &mut config.engines[index];
@@ -669,6 +684,18 @@ mod tests {
         let modes: Vec<_> = config.proxies.iter().map(Proxy::mode).collect();
         assert_eq!(modes, ["tcp", "tcp", "http"]);
         assert!(!config.proxies[2].has_option("a"));
+    }
+
+    #[test]
+    fn many_proxies_share_what_they_inherit() {
+        let mut text = format!("defaults\n{}", " option a\n".repeat(20_000));
+        text.push_str(&"listen l\n".repeat(20_000));
+        let many = config(&[&text]);
+        assert_eq!(many.proxies.len(), 20_000);
+        assert!(many.proxies.iter().all(|proxy| proxy.has_option("a")));
+        let chain = (1..20_000).map(|n| format!("defaults d{n} from d{}\n option b\n", n - 1));
+        let text = format!("defaults d0\n{}listen l\n", chain.collect::<String>());
+        assert!(config(&[&text]).proxies[0].has_option("b"));
     }
 
     #[test]

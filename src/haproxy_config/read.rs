@@ -289,40 +289,54 @@ fn undecided(line: &Line, found: &mut Findings) {
 
 /// A condition of `.if`, as far as it is about the version.
 fn evaluate(condition: &str, version: HaproxyVersion) -> Option<bool> {
-    let condition = condition.trim();
-    if let Some((left, right)) = condition.split_once("||") {
-        return match (evaluate(left, version), evaluate(right, version)) {
-            (Some(true), _) | (_, Some(true)) => Some(true),
-            (Some(false), Some(false)) => Some(false),
-            _ => None,
-        };
+    // A group in parentheses, which may hold `||`: `(` behind anything but a function's name.
+    let mut before = None;
+    for c in condition.chars().filter(|c| !c.is_whitespace()) {
+        if c == '(' && !before.is_some_and(|c: char| c.is_ascii_alphanumeric() || c == '_') {
+            return None;
+        }
+        before = Some(c);
     }
-    if let Some((left, right)) = condition.split_once("&&") {
-        return match (evaluate(left, version), evaluate(right, version)) {
-            (Some(false), _) | (_, Some(false)) => Some(false),
-            (Some(true), Some(true)) => Some(true),
-            _ => None,
-        };
+    let all = |terms: &str| {
+        let terms = terms.split("&&").map(|term| holds(term, version));
+        decided(terms, false)
+    };
+    decided(condition.split("||").map(all), true)
+}
+
+/// What several terms come to, where one that is `decisive` decides.
+fn decided(terms: impl Iterator<Item = Option<bool>>, decisive: bool) -> Option<bool> {
+    let mut outcome = Some(!decisive);
+    for term in terms {
+        match term {
+            Some(holds) if holds == decisive => return Some(decisive),
+            Some(_) => {}
+            None => outcome = None,
+        }
     }
-    if let Some(negated) = condition.strip_prefix('!') {
-        return evaluate(negated, version).map(|holds| !holds);
-    }
+    outcome
+}
+
+/// One term of a condition, negated or not.
+fn holds(term: &str, version: HaproxyVersion) -> Option<bool> {
+    let positive = term.trim_start_matches(|c: char| c == '!' || c.is_whitespace());
+    let marks = &term[..term.len() - positive.len()];
+    let is_negated = marks.bytes().filter(|&byte| byte == b'!').count() % 2 == 1;
+    let positive = positive.trim_end();
     let argument = |name: &str| {
-        let rest = condition.strip_prefix(name)?.trim_start();
+        let rest = positive.strip_prefix(name)?.trim_start();
         rest.strip_prefix('(')?.strip_suffix(')').map(str::trim)
     };
-    match condition {
-        "true" | "1" => return Some(true),
-        "false" | "0" | "" => return Some(false),
-        _ => {}
-    }
-    if let Some(wanted) = argument("version_atleast") {
-        return Some(version >= branch(wanted)?);
-    }
-    if let Some(wanted) = argument("version_before") {
-        return Some(version < branch(wanted)?);
-    }
-    None
+    let holds = match positive {
+        "true" | "1" => true,
+        "false" | "0" | "" => false,
+        _ => match (argument("version_atleast"), argument("version_before")) {
+            (Some(wanted), _) => version >= branch(wanted)?,
+            (_, Some(wanted)) => version < branch(wanted)?,
+            _ => return None,
+        },
+    };
+    Some(holds != is_negated)
 }
 
 /// The branch in `3.2`, `3.2-dev5` or `3.2.0`.
@@ -424,12 +438,21 @@ mod tests {
             ("version_atleast(3.0-dev1)", Some(true)),
             ("version_atleast(x)", None),
             ("", Some(false)),
+            ("!!true && ! ! 1", Some(true)),
+            ("(defined(X) || true || defined(Y)) && false", None),
+            ("!(true && false)", None),
         ] {
             assert_eq!(
                 evaluate(condition, HaproxyVersion::V3_0),
                 holds,
                 "{condition}"
             );
+        }
+        // However many there are.
+        for (many, one) in [("!", "1"), ("x||", "1"), ("1&&", "0")] {
+            let condition = format!("{}{one}", many.repeat(200_000));
+            let holds = evaluate(&condition, HaproxyVersion::V3_0);
+            assert_eq!(holds, Some(one == "1"), "{many}");
         }
         // Unbalanced ones are HAProxy's to refuse.
         assert_eq!(

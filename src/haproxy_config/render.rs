@@ -2,13 +2,15 @@
 
 use std::collections::HashSet;
 use std::fmt::{Display, Write as _};
+use std::net::Ipv6Addr;
 use std::time::Duration;
 
 use super::error::ConfigTextError;
 use super::fetches::sample;
+use super::model::LONGEST;
 use super::version::HaproxyVersion;
 use super::words::{bad_in_section_name, bad_in_variable_name, fault_of_line, quoted};
-use crate::agent::AgentDeclaration;
+use crate::agent::{AgentDeclaration, DEFAULT_AGENT_DEADLINE};
 use crate::message::{MessageDeclaration, ValueTypes, VariableDeclaration};
 use crate::spop::Scope;
 
@@ -34,8 +36,8 @@ const WIDTH: usize = 100;
 /// Where a server listens unless something else is said.
 const ADDRESS: &str = "127.0.0.1:9000";
 
-/// What a request waits at most unless something else is said.
-const PROCESSING_TIMEOUT: Duration = Duration::from_millis(100);
+/// How much longer HAProxy waits than the agent at least: the fallback has to be made, sent and read.
+const MIN_MARGIN: Duration = Duration::from_millis(20);
 
 /// HAProxy's configuration for an agent, made from its declaration: the SPOE file, the backend that leads
 /// to the agent, and lines for the frontends that ask it.
@@ -70,7 +72,7 @@ const PROCESSING_TIMEOUT: Duration = Duration::from_millis(100);
 ///     ## txn.reputation.error has the SPOE status of a request that got no answer.
 ///     option     set-on-error error
 ///     ## What a request waits at most; it goes on without an answer then.
-///     timeout    processing 100ms
+///     timeout    processing 600ms
 ///     use-backend spoe-reputation
 ///
 /// spoe-message check-visit
@@ -105,7 +107,8 @@ pub struct SpoeConfig {
 
 impl SpoeConfig {
     /// A configuration for the newest version with long-term support, 3.2; engine, variables and backend
-    /// are called after the agent.
+    /// are called after the agent, and requests wait for as long as a server with the default deadline
+    /// may take.
     #[must_use]
     pub fn new(declaration: &AgentDeclaration) -> Self {
         // A variable's name takes less than a section's.
@@ -114,7 +117,7 @@ impl SpoeConfig {
             declaration: declaration.clone(),
             version: HaproxyVersion::V3_2,
             address: ADDRESS.to_owned(),
-            processing_timeout: PROCESSING_TIMEOUT,
+            processing_timeout: processing_timeout_for(DEFAULT_AGENT_DEADLINE),
             engine: String::new(),
             backend: String::new(),
             spoe_file: String::new(),
@@ -125,7 +128,7 @@ impl SpoeConfig {
         .engine(&declaration.name)
     }
 
-    /// For this version.
+    /// For this version, from 2.6 on.
     #[must_use]
     pub fn for_haproxy(mut self, version: HaproxyVersion) -> Self {
         self.version = version;
@@ -153,19 +156,20 @@ impl SpoeConfig {
     }
 
     /// What a request waits for its answer at most, connecting included: `timeout processing`. In whole
-    /// milliseconds, at least one. Default 100 ms, which is for agents that answer at once.
+    /// milliseconds, at least one. Default 600 ms, which is for the server's default deadline, as
+    /// [`agent_deadline`](Self::agent_deadline) has it; an agent that answers at once may have 100 ms.
     #[must_use]
     pub fn processing_timeout(mut self, timeout: Duration) -> Self {
         self.processing_timeout = timeout;
         self
     }
 
-    /// As [`processing_timeout`](Self::processing_timeout), for an agent that answers late: a fifth longer
-    /// than its deadline, and 10 ms at least, so that the fallback is there in time.
+    /// As [`processing_timeout`](Self::processing_timeout), for a server with this
+    /// `ServerConfig::agent_deadline`: a fifth longer, and 20 ms at least, so that the fallback is there
+    /// in time.
     #[must_use]
     pub fn agent_deadline(self, deadline: Duration) -> Self {
-        let margin = (deadline / 5).max(Duration::from_millis(10));
-        self.processing_timeout(deadline + margin)
+        self.processing_timeout(processing_timeout_for(deadline))
     }
 
     /// The engine's name, which the `filter` line and `send-spoe-group` rules have; also that of its
@@ -324,15 +328,15 @@ impl SpoeConfig {
     ///
     /// # Errors
     ///
-    /// As for [`spoe`](Self::spoe), and if the address has no port to connect to.
+    /// As for [`spoe`](Self::spoe), and if the address has no host or port to connect to.
     pub fn backend(&self) -> Result<String, ConfigTextError> {
         self.check()?;
         let address = &*self.address;
-        if address.ends_with(":0") && !address.starts_with("unix@") {
+        if let Some(fault) = fault_of_address(address) {
             return Err(ConfigTextError::Setting {
                 what: "address",
                 value: address.to_owned(),
-                fault: "has the port 0, which is any: give the one that the agent listens on",
+                fault,
             });
         }
         let mut text = format!("backend {}\n", self.backend);
@@ -372,11 +376,13 @@ impl SpoeConfig {
 
     /// The usual timeout, or twice the time for processing if that is longer.
     fn server_timeout_s(&self, usual: u64) -> u64 {
-        usual.max(self.processing_timeout.as_secs().saturating_mul(2))
+        let twice = self.processing_timeout.as_secs().saturating_mul(2);
+        usual.max(twice).min(LONGEST.as_secs())
     }
 
     /// Lines for each frontend that asks the agent: the filter, a rule for each message without an event,
-    /// and for each variable a rule that uses it, as a comment.
+    /// and as comments a rule for each variable that uses it, and two for requests without an answer, one
+    /// that lets them pass and one that refuses them.
     ///
     /// # Errors
     ///
@@ -408,13 +414,29 @@ impl SpoeConfig {
                 ),
             );
         }
-        if !self.declaration.variables.is_empty() {
-            text.push_str("    # What the agent sets, in rules to begin with.");
-            text.push_str(" Without an answer a variable is not set.\n");
+        let only_responses = messages.iter().all(|message| sends(message, RESPONSES));
+        let rules = if only_responses {
+            "http-response"
+        } else {
+            "http-request"
+        };
+        let error = self.error_variable_name();
+        for what in [
+            format_args!(
+                "    # Without an answer {error} is set, and of the agent's own variables none."
+            ),
+            format_args!("    # To let pass what got no answer, and say so to the next in line:"),
+            format_args!(
+                "    # {rules} set-header x-agent-error %[var({error})] if {{ var({error}) -m found }}"
+            ),
+            format_args!("    # To refuse it:"),
+            format_args!("    # {rules} deny deny_status 503 if {{ var({error}) -m found }}"),
+        ] {
+            line(&mut text, what);
         }
-        let is_response =
-            |message: &MessageDeclaration| message.event.is_some_and(|e| e.ends_with("-response"));
-        let only_responses = messages.iter().all(is_response);
+        if !self.declaration.variables.is_empty() {
+            text.push_str("    # What the agent sets, in rules to begin with.\n");
+        }
         for variable in &self.declaration.variables {
             let rules = if only_responses || variable.scope == Scope::Response {
                 "http-response"
@@ -495,11 +517,25 @@ impl SpoeConfig {
         variable_name("the error variable", &self.error_variable)?;
         setting("address", &self.address)?;
         setting("path of the SPOE file", &self.spoe_file)?;
-        if self.processing_timeout.as_millis() == 0 {
+        let fault = match self.processing_timeout {
+            time if time.as_millis() == 0 => {
+                "is below 1 ms, which HAProxy takes for no timeout at all"
+            }
+            time if time > LONGEST => "is above 2147483647 ms, which is all that HAProxy can count",
+            _ => "",
+        };
+        if !fault.is_empty() {
             return Err(ConfigTextError::Setting {
                 what: "processing timeout",
                 value: format!("{:?}", self.processing_timeout),
-                fault: "is below 1 ms, which HAProxy takes for no timeout at all",
+                fault,
+            });
+        }
+        if self.version < HaproxyVersion::V2_6 {
+            return Err(ConfigTextError::Setting {
+                what: "HAProxy version",
+                value: self.version.to_string(),
+                fault: "is too old: want 2.6 or later",
             });
         }
         if declaration.messages.is_empty() {
@@ -513,6 +549,25 @@ impl SpoeConfig {
             if !names.insert(message.name) {
                 return Err(ConfigTextError::RepeatedMessage {
                     message: message.name,
+                });
+            }
+        }
+        for variable in &declaration.variables {
+            // The request's variables go where the response comes, and the other way round.
+            let (events, of, event) = match variable.scope {
+                Scope::Request => (REQUESTS, "request", "on-frontend-http-request"),
+                Scope::Response => (RESPONSES, "response", "on-http-response"),
+                _ => continue,
+            };
+            if !declaration
+                .messages
+                .iter()
+                .any(|message| may_send(message, events))
+            {
+                return Err(ConfigTextError::VariableNeverSet {
+                    name: self.variable_name(variable),
+                    of,
+                    event,
                 });
             }
         }
@@ -532,6 +587,59 @@ impl SpoeConfig {
             Err(ConfigTextError::VariableTooLong { name })
         })
     }
+}
+
+/// Events at which variables of the request can be set, and those of the response. When there is a server,
+/// it may be either.
+const REQUESTS: &[&str] = &[
+    "on-client-session",
+    "on-frontend-tcp-request",
+    "on-backend-tcp-request",
+    "on-frontend-http-request",
+    "on-backend-http-request",
+    "on-server-session",
+];
+const RESPONSES: &[&str] = &["on-tcp-response", "on-http-response", "on-server-session"];
+
+/// Whether a message is sent at one of these events.
+fn sends(message: &MessageDeclaration, events: &[&str]) -> bool {
+    message.event.is_some_and(|event| events.contains(&event))
+}
+
+/// As [`sends`]; one without an event may be sent by rules of any time.
+fn may_send(message: &MessageDeclaration, events: &[&str]) -> bool {
+    message.event.is_none() || sends(message, events)
+}
+
+/// Why HAProxy could not connect there, or would connect elsewhere.
+fn fault_of_address(address: &str) -> Option<&'static str> {
+    let families = ["ipv4@", "ipv6@", "tcp@", "tcp4@", "tcp6@"];
+    let plain = families
+        .iter()
+        .find_map(|family| address.strip_prefix(family))
+        .unwrap_or(address);
+    // Paths, and families that are no hosts, as abstract sockets and descriptors.
+    if plain.starts_with('/') || plain.contains('@') {
+        let is_empty = plain.ends_with('@');
+        return is_empty.then_some("has nothing behind the '@'");
+    }
+    if plain.parse::<Ipv6Addr>().is_ok() {
+        return Some("is an IPv6 address without brackets: write it as in [::1]:9000");
+    }
+    let Some((host, port)) = plain.rsplit_once(':').filter(|_| !plain.ends_with(']')) else {
+        return Some("has no port: write it as in 127.0.0.1:9000, or unix@/PATH");
+    };
+    match (host, port.parse::<u16>()) {
+        ("" | "*", _) => Some("has no host: write it as in 127.0.0.1:9000"),
+        (_, Ok(0)) => Some("has the port 0, which is any: give the one that the agent listens on"),
+        (_, Ok(_)) if !port.starts_with('+') => None,
+        _ => Some("has no port from 1 to 65535 behind the last ':'"),
+    }
+}
+
+/// What requests wait for an agent that has its fallback sent by this deadline.
+fn processing_timeout_for(deadline: Duration) -> Duration {
+    deadline.saturating_add((deadline / 5).max(MIN_MARGIN))
 }
 
 fn check_message(message: &MessageDeclaration) -> Result<(), ConfigTextError> {

@@ -485,27 +485,25 @@ pub(super) struct Argument {
     pub(super) is_open: bool,
 }
 
-/// The arguments on an `args` line. A word that is a converter goes with the expression before it.
-pub(super) fn arguments_of(line: &Line) -> Vec<Argument> {
-    let mut arguments: Vec<Argument> = Vec::new();
-    for Word { text, is_open } in line.rest(1) {
-        let name = Parts(text).next().map_or("", |(name, _)| name);
-        if let Some(last) = arguments.last_mut()
-            && converter_of(name).is_some()
-            && fetch_of(name).is_none()
-        {
-            last.expression = format!("{},{text}", last.expression);
-            last.is_open |= is_open;
-            continue;
-        }
+/// The arguments on an `args` line: each word is one, converters and all.
+pub(super) fn arguments_of(line: &Line) -> impl Iterator<Item = Argument> {
+    line.rest(1).iter().map(|Word { text, is_open }| {
         let (name, expression) = text.split_once('=').unwrap_or(("", text));
-        arguments.push(Argument {
+        Argument {
             name: name.to_owned(),
             expression: expression.to_owned(),
             is_open: *is_open,
-        });
+        }
+    })
+}
+
+impl Argument {
+    /// The converter that stands where a fetch should, as in `ip=src ipmask(24)`: elsewhere in HAProxy's
+    /// configuration it may be a word of its own.
+    pub(super) fn stray_converter(&self) -> Option<&str> {
+        let (name, _) = Parts(&self.expression).next()?;
+        (converter_of(name).is_some() && fetch_of(name).is_none()).then_some(name)
     }
-    arguments
 }
 
 #[cfg(test)]
@@ -593,37 +591,29 @@ mod tests {
     }
 
     #[test]
-    fn converters_may_be_words_of_their_own() {
+    fn each_word_is_an_argument() {
         let word = |text: &&str| Word {
             text: (*text).to_owned(),
             is_open: false,
         };
-        let words = [
-            "args",
-            "ip=src",
-            "ipmask(24)",
-            "path",
-            "x=str(a=b)",
-            "date",
-            "lower",
-        ];
+        let words = ["args", "ip=src,lower", "ipmask(24)", "path", "x=str(a=b)"];
         let line = Line {
             place: Place { file: 0, line: 1 },
             words: words.iter().map(word).collect(),
         };
-        let arguments: Vec<_> = arguments_of(&line)
-            .into_iter()
-            .map(|argument| (argument.name, argument.expression))
+        let arguments: Vec<_> = arguments_of(&line).collect();
+        let parts: Vec<_> = arguments
+            .iter()
+            .map(|argument| (&*argument.name, &*argument.expression))
             .collect();
         let expected = [
-            ("ip", "src,ipmask(24)"),
+            ("ip", "src,lower"),
+            ("", "ipmask(24)"),
             ("", "path"),
             ("x", "str(a=b)"),
-            ("", "date,lower"),
         ];
-        assert_eq!(
-            arguments,
-            expected.map(|(a, b)| (a.to_owned(), b.to_owned()))
-        );
+        assert_eq!(parts, expected);
+        let stray: Vec<_> = arguments.iter().map(Argument::stray_converter).collect();
+        assert_eq!(stray, [None, Some("ipmask"), None, None]);
     }
 }

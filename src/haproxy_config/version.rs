@@ -74,7 +74,7 @@ impl FromStr for HaproxyVersion {
 }
 
 /// Text that is no version of HAProxy.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct HaproxyVersionError(String);
 
 impl fmt::Display for HaproxyVersionError {
@@ -84,6 +84,13 @@ impl fmt::Display for HaproxyVersionError {
             "'{}' is no version of HAProxy: want MAJOR.MINOR, as in 2.6 or 3.2",
             self.0.escape_debug()
         )
+    }
+}
+
+/// As `Display`: this is what a `main` that returns it prints, and an `unwrap`.
+impl fmt::Debug for HaproxyVersionError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
     }
 }
 
@@ -105,6 +112,8 @@ mod tests {
             assert_eq!(text.parse(), Ok(version), "{text}");
         }
         assert_eq!(HaproxyVersion::V3_2.to_string(), "3.2");
+        let error = "new".parse::<HaproxyVersion>().unwrap_err();
+        assert_eq!(format!("{error:?}"), error.to_string());
     }
 
     #[test]

@@ -61,7 +61,8 @@ const MAX_FOLDER_LEN: usize = 107 - 14 - 12;
 ///
 /// The executable is the one that the environment variable `HAPROXY` names, else `haproxy`; its version
 /// decides how the configuration looks, see [`SpoeConfig`]. The process needs no privileges, listens on
-/// Unix sockets in a temporary folder, and is killed, and the folder removed, when this is dropped.
+/// Unix sockets in a temporary folder, and is killed, and the folder removed, when this is dropped, or when
+/// the process of the test ends without that: by a signal, or with this in a `static`.
 ///
 /// Requests go through HAProxy to a server that answers each with 200, so that events of requests and of
 /// responses take place. Messages without an event are sent by `http-request` rules. There are no health
@@ -69,6 +70,7 @@ const MAX_FOLDER_LEN: usize = 107 - 14 - 12;
 #[derive(Debug)]
 pub struct TestHaproxy {
     // In the order in which they go: the process before its folder.
+    _watch: Watch,
     process: Process,
     folder: Folder,
     version: HaproxyVersion,
@@ -119,6 +121,7 @@ impl TestHaproxy {
         folder.write("haproxy.cfg", &main_file(&config, &folder).map_err(wrong)?)?;
         let process = Process::start(executable, &folder)?;
         let mut haproxy = Self {
+            _watch: Watch::start(&process, &folder)?,
             process,
             folder,
             version,
@@ -771,6 +774,38 @@ impl Process {
 }
 
 impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// A shell that outlives the process of the test, to do what a drop would have done.
+#[derive(Debug)]
+struct Watch(Child);
+
+impl Watch {
+    /// Nothing is written to its input: that this ends is that the process has. Ctrl-C is for all of a
+    /// terminal's processes, and not for this one.
+    const SCRIPT: &str = r#"trap "" HUP INT TERM; read -r _; kill -9 "$1"; sleep 0.1; rm -rf "$2""#;
+
+    fn start(process: &Process, folder: &Folder) -> Result<Self, TestHaproxyError> {
+        let child = Command::new("/bin/sh")
+            .args(["-c", Self::SCRIPT, "sh"])
+            .arg(process.0.id().to_string())
+            .arg(&folder.0)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn();
+        child
+            .map(Self)
+            .map_err(|error| TestHaproxyError(format!("cannot run /bin/sh: {error}")))
+    }
+}
+
+/// Before HAProxy's own end, after which its process id may be another's.
+impl Drop for Watch {
     fn drop(&mut self) {
         let _ = self.0.kill();
         let _ = self.0.wait();

@@ -8,15 +8,15 @@ mod haproxy;
 
 pub use haproxy::{TestAnswer, TestClient, TestHaproxy, TestHaproxyError};
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::agent::{
-    Agent, AgentError, AnswerQueue, Context, Fallback, Fault, LateAnswer, Notified, Outcome, Reply,
-    dispatch, finish_late,
+    Agent, AgentError, AnswerQueue, Context, DEFAULT_AGENT_DEADLINE, Fallback, Fault, LateAnswer,
+    Notified, Outcome, Reply, dispatch, finish_late,
 };
 use crate::connection::{Connection, Event, Limits, MAX_REPLY_LEN, NotifyId, State};
 use crate::message::{Message, Var, VariableType};
@@ -43,7 +43,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 ///
 /// const IS_API: Var<bool> = Var::txn("is_api");
 ///
-/// let agent = Router::new("paths", ()).on::<Visit>(|(), visit, reply| {
+/// let agent = Router::new("paths", ()).on::<Visit<'_>>(|(), visit, reply| {
 ///     Ok(reply.set(IS_API, visit.path.starts_with("/api/"))?)
 /// });
 ///
@@ -59,9 +59,11 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// ```
 /// # use std::time::Duration;
 /// # use ringspoa::{Harness, Message, Router};
-/// # #[derive(Message)]
-/// # #[spop(name = "visit")]
-/// # struct Visit;
+/// #[derive(Message)]
+/// #[spop(name = "visit")]
+/// struct Visit;
+///
+/// // Tickets that nobody sends.
 /// let mut tickets = Vec::new();
 /// let agent = Router::new("slow", ()).on::<Visit>(move |(), _, reply| {
 ///     tickets.push(reply.defer_for(Duration::from_millis(80)));
@@ -81,6 +83,8 @@ pub struct Harness<A> {
     /// NOTIFYs sent so far.
     count: u64,
     acks: BTreeMap<NotifyId, Ack>,
+    /// Those whose tickets are out.
+    waiting: BTreeSet<NotifyId>,
 }
 
 #[derive(Clone)]
@@ -112,7 +116,7 @@ impl<A: Agent> Harness<A> {
     #[must_use]
     pub fn new(agent: A) -> Self {
         let settings = Settings {
-            deadline: Duration::from_millis(500),
+            deadline: DEFAULT_AGENT_DEADLINE,
             fallback: Fallback::empty(),
             never_empty: false,
             max_frame_size: 16_380,
@@ -127,6 +131,7 @@ impl<A: Agent> Harness<A> {
             now: Duration::ZERO,
             count: 0,
             acks: BTreeMap::new(),
+            waiting: BTreeSet::new(),
         }
     }
 
@@ -231,7 +236,7 @@ impl<A: Agent> Harness<A> {
 
     /// Lets time pass: tickets that are sent are answered, then those whose deadline is over.
     pub fn advance(&mut self, time: Duration) {
-        self.now += time;
+        self.now = self.now.saturating_add(time);
         self.answer_sent();
         while let Some(id) = self.connection.poll_expired(self.now) {
             self.answer_late(id, Err(Fault::Deadline));
@@ -251,7 +256,7 @@ impl<A: Agent> Harness<A> {
                 return ack;
             }
             assert!(
-                self.connection.in_flight() > 0,
+                self.waiting.contains(&id),
                 "NOTIFY {} has been answered, and the ACK taken",
                 id.stream_id
             );
@@ -297,6 +302,7 @@ impl<A: Agent> Harness<A> {
             Outcome::Deferred(deadline) => {
                 let deadline = self.now.saturating_add(deadline);
                 self.connection.defer(notified.serial, id, deadline);
+                self.waiting.insert(id);
             }
             Outcome::Invalid(error) => panic!("the NOTIFY is not valid: {error}"),
         }
@@ -317,6 +323,7 @@ impl<A: Agent> Harness<A> {
     }
 
     fn answer_late(&mut self, id: NotifyId, actions: Result<&[u8], Fault>) {
+        self.waiting.remove(&id);
         let notified = Notified {
             id,
             max_ack_size: self.connection.max_ack_size(),

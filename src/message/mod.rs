@@ -149,7 +149,7 @@ pub mod derived {
 
         /// The field is met.
         #[inline(always)]
-        pub fn fill<'a>(
+        pub fn meet<'a>(
             &mut self,
             message: &'static MessageDeclaration,
             index: usize,
@@ -182,9 +182,9 @@ pub mod derived {
             Ok(())
         }
 
-        /// As [`fill`](Self::fill) for a field with a default: NULL is as good as nothing.
+        /// As [`meet`](Self::meet) for a field with a default: NULL is as good as nothing.
         #[inline(always)]
-        pub fn fill_or_default<'a>(
+        pub fn meet_or_default<'a>(
             &mut self,
             message: &'static MessageDeclaration,
             index: usize,
@@ -199,7 +199,7 @@ pub mod derived {
                     self.value = Some(T::default());
                     Ok(())
                 }
-                value => self.fill(message, index, value, rest),
+                value => self.meet(message, index, value, rest),
             }
         }
 

@@ -48,8 +48,9 @@ use crate::spop::TypedData;
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be read from an argument",
     label = "no argument of a message is this",
-    note = "a field of a message is a number, a `bool`, an address, text as `&str`, bytes as `&[u8]`, \
-            `Headers`, or an `Option` of these",
+    note = "a field of a message is a number, a `bool`, an address, text as `&'a str` (not `String`: it is \
+            borrowed from the frame), bytes as `&'a [u8]`, `Headers<'a>`, `TypedData<'a>` for any value, or an \
+            `Option` of these",
     note = "implement `ArgumentValue` for a type of your own"
 )]
 pub trait ArgumentValue<'a>: Sized {

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use crate::agent::Fallback;
+use crate::agent::{DEFAULT_AGENT_DEADLINE, Fallback};
 use crate::connection::{LARGEST_MAX_FRAME_SIZE, Limits};
 use crate::spop::MIN_MAX_FRAME_SIZE;
 
@@ -27,7 +27,8 @@ pub struct ServerConfig {
     pub driver: Driver,
     /// What a connection accepts.
     pub limits: Limits,
-    /// When a ticket is answered with the fallback; default 500 ms, a common `timeout processing`.
+    /// When a ticket is answered with the fallback; default [`DEFAULT_AGENT_DEADLINE`], 500 ms. HAProxy's
+    /// `timeout processing` has to be longer, by 20 ms at least.
     /// Kept to a millisecond or two; some more where hundreds of tickets are out on a core.
     pub agent_deadline: Duration,
     /// What HAProxy gets where the agent has no answer; default an ACK without actions.
@@ -78,7 +79,7 @@ impl Default for ServerConfig {
             cores: Cores::Auto,
             driver: Driver::Auto,
             limits: Limits::default(),
-            agent_deadline: Duration::from_millis(500),
+            agent_deadline: DEFAULT_AGENT_DEADLINE,
             fallback: Fallback::empty(),
             never_empty_acks: false,
             max_in_flight_per_core: 65_536,
@@ -215,12 +216,19 @@ impl ServerConfig {
 }
 
 /// A setting that cannot be.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct ConfigError(pub(crate) String);
 
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
+    }
+}
+
+/// As `Display`: this is what a `main` that returns it prints, and an `unwrap`.
+impl fmt::Debug for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
     }
 }
 
@@ -264,6 +272,11 @@ impl FromStr for ListenAddress {
 
     fn from_str(text: &str) -> Result<Self, ConfigError> {
         let wrong = |why: &str| ConfigError(format!("listen address '{text}': {why}"));
+        if let Some(path) = text.strip_prefix("unix@") {
+            return Err(wrong(&format!(
+                "unix@ is how HAProxy spells it: write unix:{path} here"
+            )));
+        }
         let Some(rest) = text.strip_prefix("unix:") else {
             return text.parse().map(Self::Tcp).map_err(|_| {
                 wrong("want a numeric ADDRESS:PORT as in 127.0.0.1:9000 or [::1]:9000 (names are not looked up), or unix:/PATH")
@@ -419,6 +432,8 @@ mod tests {
             let error = address(wrong).unwrap_err().to_string();
             assert!(error.contains(wrong), "{error}");
         }
+        let error = address("unix@/run/a.sock").unwrap_err().to_string();
+        assert!(error.ends_with("write unix:/run/a.sock here"), "{error}");
     }
 
     #[test]

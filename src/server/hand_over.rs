@@ -52,7 +52,8 @@ pub(super) struct Resumed {
     pub(super) input: Vec<u8>,
 }
 
-/// A listening socket of another process, or of the service manager.
+/// A listening socket that is open already: of another process, of the service manager, or of one's own
+/// code, for [`Server::start_with`](crate::Server::start_with).
 #[derive(Debug)]
 pub struct InheritedSocket {
     /// What it is for: empty for HAProxy, else a name of the binary's.
@@ -67,6 +68,22 @@ pub struct InheritedSocket {
 }
 
 impl InheritedSocket {
+    /// A listener that nobody else has: a `TcpListener` or `UnixListener` of the standard library, or the
+    /// descriptor of one.
+    ///
+    /// It is for HAProxy and not lent, and its socket file, if it has one, is left where it is. The fields
+    /// say otherwise: for a socket of systemd,
+    /// `InheritedSocket { is_lent: true, ..InheritedSocket::from_listener(listener) }`.
+    #[must_use]
+    pub fn from_listener(listener: impl Into<OwnedFd>) -> Self {
+        Self {
+            name: String::new(),
+            owned_file: None,
+            is_lent: false,
+            socket: listener.into(),
+        }
+    }
+
     /// Where it listens.
     ///
     /// # Errors

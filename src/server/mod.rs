@@ -45,6 +45,7 @@ use simulation::io;
 use std::fmt;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
@@ -116,7 +117,6 @@ struct Reloads {
 }
 
 /// Why a reload changed nothing.
-#[derive(Debug)]
 #[non_exhaustive]
 pub enum ReloadError {
     /// A setting is out of range.
@@ -134,6 +134,13 @@ impl fmt::Display for ReloadError {
             Self::Agent(error) => write!(f, "cannot make the new agent: {error}"),
             Self::Ended => f.write_str("the server is ending"),
         }
+    }
+}
+
+/// As `Display`: this is what a `main` that returns it prints, and an `unwrap`.
+impl fmt::Debug for ReloadError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
     }
 }
 
@@ -437,7 +444,6 @@ pub fn receive_listeners(channel: &UnixStream) -> std::io::Result<Vec<InheritedS
 }
 
 /// Why a server did not start. Nothing of it runs then.
-#[derive(Debug)]
 #[non_exhaustive]
 pub enum StartError {
     /// A setting is out of range.
@@ -480,15 +486,28 @@ impl fmt::Display for StartError {
     }
 }
 
+/// As `Display`: this is what a `main` that returns it prints, and an `unwrap`.
+impl fmt::Debug for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
 impl std::error::Error for StartError {}
 
 /// A worker thread panicked, which is a fault of this crate: agents' panics are caught.
-#[derive(Debug)]
 pub struct WorkerPanicked(String);
 
 impl fmt::Display for WorkerPanicked {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "worker thread {} panicked", self.0)
+    }
+}
+
+/// As `Display`: this is what a `main` that returns it prints, and an `unwrap`.
+impl fmt::Debug for WorkerPanicked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
     }
 }
 
@@ -524,8 +543,8 @@ impl Server {
         Self::start_with(config, Vec::new(), factory)
     }
 
-    /// As [`start`](Self::start), with sockets that another process opened: of an address of
-    /// `listen` they are used instead of opening it.
+    /// As [`start`](Self::start), with sockets that are open already: of an address of `listen` they are
+    /// used instead of opening it, and those of other addresses are closed.
     ///
     /// # Errors
     ///
@@ -673,7 +692,7 @@ impl Server {
         &self.cores
     }
 
-    /// How each core waits for I/O, and why, in words.
+    /// How each core waits for I/O, `io_uring` or epoll, and why, in words.
     #[must_use]
     pub fn drivers(&self) -> &[String] {
         &self.drivers
@@ -766,6 +785,18 @@ fn usable_cores(cores: &Cores) -> Result<Vec<usize>, StartError> {
     }
 }
 
+/// An agent of the factory; if that panics, with what it said.
+fn make_agent<A>(factory: impl FnOnce() -> Result<A, AgentError>) -> Result<A, AgentError> {
+    catch_unwind(AssertUnwindSafe(factory)).unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<&str>().copied();
+        let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+        Err(match text {
+            Some(text) => format!("the factory panicked: {text}").into(),
+            None => "the factory panicked".into(),
+        })
+    })
+}
+
 type Report = Result<(usize, String), StartError>;
 
 /// The life of a worker thread.
@@ -794,7 +825,7 @@ where
             return Stats::default();
         }
     };
-    let agent = match factory(index) {
+    let agent = match make_agent(|| factory(index)) {
         Ok(agent) => agent,
         Err(error) => {
             let _ = report.send(Err(StartError::Agent(error)));
@@ -845,6 +876,45 @@ mod tests {
         ) -> Result<(), AgentError> {
             Ok(())
         }
+    }
+
+    /// What a `main` that returns it prints.
+    #[test]
+    fn a_server_that_does_not_start_says_why_in_a_sentence() {
+        let config = || {
+            let address = ListenAddress::Tcp(([127, 0, 0, 1], 0).into());
+            ServerConfig::listening_on(address)
+        };
+        let failed = |result: Result<Server, StartError>| -> String {
+            let error: Box<dyn std::error::Error> = result.expect_err("it fails").into();
+            assert_eq!(format!("{error:?}"), error.to_string());
+            error.to_string()
+        };
+        let number = 7;
+        assert_eq!(
+            failed(Server::start(config(), move |_| -> Result<Silent, _> {
+                panic!("no table {number}")
+            })),
+            "cannot make the agent: the factory panicked: no table 7"
+        );
+        assert_eq!(
+            failed(Server::start(config(), |_| -> Result<Silent, _> {
+                Err("no table".into())
+            })),
+            "cannot make the agent: no table"
+        );
+        let mut wrong = config();
+        wrong.max_connections = 0;
+        assert_eq!(
+            failed(Server::start(wrong, |_| Ok(Silent))),
+            "max_connections must be at least 1"
+        );
+        let error = "unix@/x".parse::<ListenAddress>().unwrap_err();
+        assert_eq!(format!("{error:?}"), error.to_string());
+        let error = ReloadError::Ended;
+        assert_eq!(format!("{error:?}"), "the server is ending");
+        let error = WorkerPanicked("ringspoa-1".to_owned());
+        assert_eq!(format!("{error:?}"), error.to_string());
     }
 
     #[test]

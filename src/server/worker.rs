@@ -253,8 +253,7 @@ impl<A: Agent + 'static> Worker<A> {
                 Inbound::Resumed(resumed, place) => self.resume(resumed, place),
                 Inbound::Answer(answer) => self.answer(answer),
                 Inbound::Prepare(report) => {
-                    let prepared = catch_unwind(AssertUnwindSafe(|| (self.factory)()))
-                        .unwrap_or_else(|_| Err("making the agent panicked".into()));
+                    let prepared = super::make_agent(|| (self.factory)());
                     let _ = report.send(prepared.map(|agent| {
                         self.next_agent.replace(Some(agent));
                     }));

@@ -136,6 +136,7 @@ fn a_folder_stands_for_its_files() {
     let folder = folder("", "");
     folder.write("notes.txt", "not read");
     folder.write(".hidden.cfg", "not read");
+    std::fs::create_dir(folder.0.join("old.cfg")).unwrap();
     let (code, out, _) = check(&folder.0, &["--json", "."]);
     assert_eq!(code, Some(0), "{out}");
     let json: Value = serde_json::from_str(&out).unwrap();
@@ -231,6 +232,24 @@ fn files_may_hold_anything() {
     assert_eq!((code, err.as_str()), (Some(1), ""));
     assert!(
         out.matches(": error[syntax]: ").count() == 3 && !out.contains('\x1b'),
+        "{out}"
+    );
+}
+
+#[test]
+fn an_engine_of_another_agent_is_told_what_to_do() {
+    let folder = folder("unused", "unused");
+    let files = ["waf.cfg", "waf.spoe.cfg"];
+    for name in files {
+        let text = std::fs::read_to_string(root().join("tests/data/check").join(name)).unwrap();
+        folder.write(name, &text);
+    }
+    let (code, out, _) = check(&folder.0, &["--haproxy", "2.8", files[0], files[1]]);
+    assert_eq!(code, Some(0), "{out}");
+    assert!(
+        out.contains(
+            "name it with --agent (remediation); agents of your own are checked by the library"
+        ),
         "{out}"
     );
 }

@@ -56,6 +56,78 @@ fn nothing_is_wrong_with_the_samples_as_they_are() {
     }
 }
 
+/// A variable of the process that the configuration names is there for the agent to set.
+#[test]
+fn variables_of_the_process_are_registered_or_read() {
+    for version in ["2.6", "3.2"] {
+        let (main, engine) = samples(version);
+        let registered = engine.replacen(
+            "    use-backend",
+            "    register-var-names total\n    use-backend",
+            1,
+        );
+        let deny = "    http-request deny";
+        let reading = "    http-request deny if { var(proc.ringspoa.total) -m int gt 9 }\n    http-request deny";
+        let reading = main.replacen(deny, reading, 1);
+        for (main, engine) in [(&main, &registered), (&reading, &engine)] {
+            let files = [
+                ConfigFile::new("haproxy.cfg", main.as_str()),
+                ConfigFile::new("spoe.cfg", engine.as_str()),
+            ];
+            assert_eq!(
+                check_good(version, &files, Whom::OfProcess.options()),
+                [""; 0]
+            );
+        }
+    }
+}
+
+/// What the configuration says that the agent sets is set, whatever the agent known here declares.
+#[test]
+fn rules_read_what_is_registered() {
+    let (main, engine) = samples("3.2");
+    let engine = engine.replacen(
+        "    use-backend",
+        "    register-var-names score\n    use-backend",
+        1,
+    );
+    let reading =
+        "    http-request deny if { var(sess.ringspoa.score) -m int gt 9 }\n    http-request deny";
+    let main = main.replacen("    http-request deny", reading, 1);
+    let files = [
+        ConfigFile::new("haproxy.cfg", main),
+        ConfigFile::new("spoe.cfg", engine),
+    ];
+    assert_eq!(check_good("3.2", &files, Whom::Ours.options()), [""; 0]);
+}
+
+/// `check-client-ip` is the message of HAProxy's own example too: the variables may be another agent's.
+#[test]
+fn an_agent_of_another_name_sets_variables_of_its_own() {
+    let (main, engine) = samples("3.2");
+    let files = [
+        ConfigFile::new(
+            "haproxy.cfg",
+            main.replace("engine ringspoa", "engine iprep")
+                .replace("txn.ringspoa.remediation", "sess.iprep.ip_score"),
+        ),
+        ConfigFile::new(
+            "spoe.cfg",
+            engine
+                .replace("[ringspoa]", "[iprep]")
+                .replace("spoe-agent ringspoa", "spoe-agent iprep-agent")
+                .replace("var-prefix ringspoa", "var-prefix iprep"),
+        ),
+    ];
+    let options = Whom::Ours.options();
+    assert_eq!(check_good("3.2", &files, options.clone()), [""; 0]);
+    // Unless somebody says that it is this one.
+    let agent = options.agents[0].clone();
+    let report = check(&files, &options.with_agent(agent));
+    let ids: Vec<_> = report.findings.iter().map(|finding| finding.id).collect();
+    assert_eq!(ids, ["variable-unknown"]);
+}
+
 /// What `ringspoa spoe-config` prints is what is checked for.
 #[test]
 fn nothing_is_wrong_with_what_is_made_from_the_declaration() {

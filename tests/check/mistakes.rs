@@ -153,8 +153,16 @@ fn files() -> Vec<Mistake> {
         error("syntax", "3.2", (Engine, "args"))
             .edit(Engine, "ip=src", "ip=src # \0")
             .haproxy(Refuses),
-        error("syntax", "3.0", (Engine, "args"))
-            .edit(Engine, "ip=src", LONG_LINE)
+        error("syntax", "3.0", (Engine, "event"))
+            .edit(Engine, "on-frontend-http-request", LONG_EVENT)
+            .haproxy(Refuses),
+        error("syntax", "2.6", (Engine, "args"))
+            .edit(Engine, "ip=src", "ip=src ipmask(24)")
+            .and(&["argument-unnamed"])
+            .haproxy(Refuses),
+        error("syntax", "3.2", (Engine, "args"))
+            .edit(Engine, "ip=src", "ip=src ipmask(24)")
+            .and(&["argument-unnamed"])
             .haproxy(Refuses),
         error("syntax", "3.2", (Engine, "[ring"))
             .edit(Engine, "[ringspoa]", "[ring spoa]")
@@ -201,6 +209,10 @@ fn files() -> Vec<Mistake> {
         note("keyword-ignored", "3.2", (Engine, "option async"))
             .edit(Engine, BACKEND, "    option async\n    use-backend spoe-ringspoa\n"),
         error("value-invalid", "3.2", (Engine, "timeout    processing"))
+            .edit(Engine, "100ms", "25d")
+            .and(&["timeout-server-short"])
+            .haproxy(Refuses),
+        error("value-invalid", "3.2", (Engine, "timeout    processing"))
             .edit(Engine, "100ms", "0.1s")
             .haproxy(Refuses),
         error("value-invalid", "3.2", (Engine, "option     set-on-error"))
@@ -208,6 +220,12 @@ fn files() -> Vec<Mistake> {
             .haproxy(Refuses),
         note("not-checked", "3.2", (Main, ".if"))
             .edit(Main, DENY, ".if defined(BLOCK)\n    http-request deny\n.else\n.endif\n    http-request deny deny_status 403 if { var(txn.ringspoa.remediation) -m str ban }\n"),
+        // Of an engine that no agent here is for: the prefix is known all the same.
+        warning("variable-prefix", "3.2", (Main, "txn.secnod.score"))
+            .edit(Main, FILTER, "    filter spoe engine ringspoa config spoe.cfg\n    filter spoe engine second config spoe.cfg\n    http-request deny if { var(txn.secnod.score) -m int gt 9 }\n    http-request set-var(txn.secon.own) bool(true)\n    http-request deny if { var(txn.secon.other) -m found }\n")
+            .edit(Main, "backend spoe-ringspoa\n", "backend spoe-second\n    mode spop\n    option spop-check\n    timeout connect 1s\n    server second 127.0.0.1:9001 check\n\nbackend spoe-ringspoa\n")
+            .edit(Engine, EVENT, "    event on-frontend-http-request\n[second]\nspoe-agent second\n    messages check-path\n    option set-on-error error\n    timeout processing 100ms\n    use-backend spoe-second\n\nspoe-message check-path\n    args path=path\n    event on-frontend-http-request\n")
+            .and(&["agent-unknown"]),
         note("agent-unknown", "3.2", (Engine, "[second]"))
             .edit(Main, FILTER, TWO_FILTERS)
             .edit(Main, "backend spoe-ringspoa\n", "backend spoe-second\n    mode spop\n    option spop-check\n    timeout connect 1s\n    server second 127.0.0.1:9001 check\n\nbackend spoe-ringspoa\n")
@@ -420,8 +438,13 @@ fn arguments() -> Vec<Mistake> {
     ]
 }
 
-/// With the keyword there are 65 words.
-const LONG_LINE: &str = "ip=src  lower lower lower lower lower lower lower lower lower lower lower lower lower lower lower lower lower lower lower lower lower lower lower lower lower lower lower lower lower lower lower lower lower lower lower lower lower lower lower lower lower lower lower lower lower lower lower lower lower lower lower lower lower lower lower lower lower lower lower lower lower lower lower";
+/// With the event there are 65 words.
+const LONG_EVENT: &str = concat!(
+    "on-frontend-http-request if TRUE TRUE",
+    " TRUE TRUE TRUE TRUE TRUE TRUE TRUE TRUE TRUE TRUE TRUE TRUE TRUE TRUE TRUE TRUE TRUE TRUE TRUE TRUE",
+    " TRUE TRUE TRUE TRUE TRUE TRUE TRUE TRUE TRUE TRUE TRUE TRUE TRUE TRUE TRUE TRUE TRUE TRUE TRUE TRUE",
+    " TRUE TRUE TRUE TRUE TRUE TRUE TRUE TRUE TRUE TRUE TRUE TRUE TRUE TRUE TRUE TRUE TRUE TRUE TRUE TRUE",
+);
 
 /// 255 arguments are one too few to be wrong, and these are 256.
 const MANY_ARGUMENTS: &str = concat!(
@@ -444,6 +467,8 @@ fn times() -> Vec<Mistake> {
             .haproxy(Warns),
         warning("timeout-processing-short", "3.2", (Engine, "timeout    processing"))
             .with(|options| options.with_deadline(Duration::from_millis(100))),
+        warning("timeout-processing-short", "2.6", (Engine, "timeout    processing"))
+            .with(|options| options.with_deadline(Duration::from_millis(86))),
         warning("timeout-hello-missing", "3.0", (Engine, "spoe-agent"))
             .edit(Engine, "    timeout    hello      1s\n", "")
             .haproxy(Warns),
@@ -616,6 +641,10 @@ fn variables() -> Vec<Mistake> {
             .edit(Main, "txn.ringspoa.remediation", "sess.ringspoa.remediation"),
         warning("variable-unread", "3.2", (Engine, "spoe-agent")).edit(Main, DENY, ""),
         error("variable-refused", "3.2", (Engine, "spoe-agent")).against(Whom::OfProcess),
+        // Names are registered without a scope.
+        error("variable-refused", "3.0", (Engine, "spoe-agent"))
+            .edit(Engine, BACKEND, "    register-var-names proc.total\n    use-backend spoe-ringspoa\n")
+            .against(Whom::OfProcess),
         error("variable-refused", "2.6", (Engine, "spoe-agent")).against(Whom::OfResponse),
     ]
 }

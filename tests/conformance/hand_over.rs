@@ -1,12 +1,14 @@
 //! A server that gives all it has to another one: both in this process, but with nothing between
 //! them than the channel that two processes have.
 
-use std::os::unix::net::UnixStream;
+use std::net::TcpListener;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::time::Duration;
 
 use ringspoa::spop::{Messages, Status, TypedData};
 use ringspoa::{
-    Agent, AgentError, Driver, Reply, Server, ServerConfig, ServerHandle, Stats, receive_listeners,
+    Agent, AgentError, Driver, InheritedSocket, Reply, Server, ServerConfig, ServerHandle, Stats,
+    receive_listeners,
 };
 
 use crate::agent::{ANSWER, Scene, answer};
@@ -306,4 +308,34 @@ fn hand_overs_end_while_everybody_connects() {
         client.join().unwrap();
     }
     end(server, Vec::new());
+}
+
+/// A listener that one's own code opened is served, and its file left alone.
+#[test]
+fn listeners_of_ones_own_are_served() {
+    let path = std::env::temp_dir().join(format!("ringspoa-own-{}.sock", std::process::id()));
+    for driver in [Driver::Auto, Driver::Epoll] {
+        let _ = std::fs::remove_file(&path);
+        let sockets = vec![
+            InheritedSocket::from_listener(TcpListener::bind("127.0.0.1:0").unwrap()),
+            InheritedSocket::from_listener(UnixListener::bind(&path).unwrap()),
+        ];
+        let addresses: Vec<_> = sockets.iter().map(|at| at.address().unwrap()).collect();
+        let settings = ServerConfig {
+            listen: addresses.clone(),
+            ..config(driver)
+        };
+        let server = Server::start_with(settings, sockets, |_| Ok(Second(0))).unwrap();
+        assert_eq!(server.addresses(), addresses);
+        let mut haproxies = Vec::new();
+        for address in &addresses {
+            let mut haproxy = FakeHaproxy::connect(address);
+            haproxy.shake_hands(FRAME_SIZE);
+            assert!(is_from_second(&haproxy.ask(1, "now", 1)), "{address}");
+            haproxies.push(haproxy);
+        }
+        assert_eq!(end(server, haproxies).notifies, 2);
+        assert!(path.exists());
+    }
+    std::fs::remove_file(&path).unwrap();
 }

@@ -1,10 +1,11 @@
 //! `TestHaproxy`, which users' tests are made with: configurations made from declarations, in real
 //! HAProxy, with an agent that is there or is not.
 
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -429,11 +430,57 @@ pub(crate) fn what_haproxy_says_is_in_the_error(version: Version) {
     assert_eq!(shown, debugged, "a test that returns it shows it");
 }
 
+/// Tests share one in a `static`, which nobody drops, and are killed: HAProxy and its folder go all the same.
+pub(crate) fn nothing_is_left_of_a_killed_test(version: Version) {
+    const IN_CHILD: &str = "RINGSPOA_TEST_IS_TO_BE_KILLED";
+    if std::env::var_os(IN_CHILD).is_some() {
+        let declaration = AgentDeclaration::new("gone").with_message::<Ask<'_>>();
+        let config = SpoeConfig::new(&declaration).address("127.0.0.1:9000");
+        let haproxy = std::mem::ManuallyDrop::new(start_with(version, &config));
+        println!("\nfolder={}", folder_of(&haproxy).display());
+        std::thread::sleep(Duration::from_secs(60));
+        return;
+    }
+    let name = std::thread::current().name().expect("a test's").to_owned();
+    let mut child = Command::new(std::env::current_exe().expect("this file"))
+        .args(["--exact", &name, "--nocapture"])
+        .env(IN_CHILD, "1")
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("it runs");
+    let lines = BufReader::new(child.stdout.take().expect("a pipe")).lines();
+    let folder = lines
+        .map_while(Result::ok)
+        .find_map(|line| line.strip_prefix("folder=").map(PathBuf::from))
+        .expect("it starts");
+    assert!(folder.exists() && runs_with(&folder));
+    child.kill().expect("it is there");
+    child.wait().expect("it ends");
+    let end = Instant::now() + Duration::from_secs(10);
+    while folder.exists() || runs_with(&folder) {
+        assert!(Instant::now() < end, "{} is left", folder.display());
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Whether a process has this folder among its arguments.
+fn runs_with(folder: &Path) -> bool {
+    let folder = folder.to_str().expect("plain text");
+    let processes = std::fs::read_dir("/proc").expect("it is there");
+    processes.flatten().any(|process| {
+        let arguments = std::fs::read(process.path().join("cmdline")).unwrap_or_default();
+        String::from_utf8_lossy(&arguments).contains(folder)
+    })
+}
+
 /// The socket that requests go to, which is nobody's matter but of these tests.
 fn frontend_of(haproxy: &TestHaproxy) -> PathBuf {
+    folder_of(haproxy).join("http.sock")
+}
+
+fn folder_of(haproxy: &TestHaproxy) -> PathBuf {
     let debugged = format!("{haproxy:?}");
-    let folder = debugged.split('"').nth(1).expect("a folder");
-    Path::new(folder).join("http.sock")
+    debugged.split('"').nth(1).expect("a folder").into()
 }
 
 /// The agent is asked once the whole body is there, also where it comes late.

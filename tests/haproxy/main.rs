@@ -77,6 +77,7 @@ scenarios! {
     harness::variables_that_do_not_fit_are_an_error,
     harness::a_lost_connection_is_an_error_of_spoe,
     harness::what_haproxy_says_is_in_the_error,
+    harness::nothing_is_left_of_a_killed_test,
     harness::bodies_are_waited_for,
     harness::nothing_is_left_behind,
     samples::the_open_sample_asks_and_fails_open,

@@ -123,6 +123,20 @@ fn the_earliest_deadline_of_several_tickets_counts() {
     assert_eq!(ack.fault(), Some("the deadline passed"));
 }
 
+/// What does not fit is the ticket's own matter: nobody has to look at it before `send`.
+#[test]
+fn a_ticket_whose_answer_does_not_fit_sends_the_fallback() {
+    let agent = Router::new("long", ()).on::<Ask>(|(), _, reply| {
+        let mut ticket = reply.defer();
+        let _ = ticket.set(Var::<str>::txn("long"), &"x".repeat(300));
+        ticket.send();
+        Ok(())
+    });
+    let mut harness = Harness::new(agent).with_max_frame_size(256);
+    let ack = harness.notify(&Ask { n: 1 }).ack();
+    assert_eq!(ack.fault(), Some("the actions do not fit the frame"));
+}
+
 #[test]
 fn panics_errors_and_long_answers_are_the_fallback() {
     let agent = Router::new("bad", ()).on::<Ask>(|(), ask, reply| match ask.n {
@@ -226,10 +240,23 @@ fn header_blobs_are_variables() {
 }
 
 #[test]
+fn all_time_that_there_is_may_pass() {
+    let (agent, tickets) = agent();
+    let mut harness = Harness::new(agent);
+    for _ in 0..2 {
+        let ack = harness.notify(&Ask { n: 1 }).after(Duration::MAX);
+        assert_eq!(ack.fault(), Some("the deadline passed"));
+    }
+    drop(tickets);
+}
+
+#[test]
 #[should_panic(expected = "has been answered")]
 fn an_ack_is_taken_once() {
     let (agent, _tickets) = agent();
     let mut harness = Harness::new(agent);
+    // That another one is waited for is another matter.
+    let _waiting = harness.notify(&Ask { n: 2 }).id();
     let id = harness.notify(&Tell { n: 1 }).id();
     let _ = harness.ack(id);
     let _ = harness.ack(id);

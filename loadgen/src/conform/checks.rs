@@ -33,6 +33,7 @@ pub(super) const RULES: &[Rule] = &[
 
 /// Sends a check, and takes its answer strictly.
 fn checked<'t>(trial: &'t Trial<'_>) -> Result<super::wire::Peer<'t>, Stop> {
+    trial.needs_handshake()?;
     let mut peer = trial.connect()?;
     peer.max_frame_size = OFFER;
     peer.send("a health check's HAPROXY-HELLO", &frames::health_check())?;

@@ -12,10 +12,10 @@ use super::wire::{Came, Peer, missed, shown};
 /// Peers that do not read, and bounds of what is sent to an agent whose answers nobody reads.
 const DEAF_PEERS: usize = 2;
 const DEAF_LEN: usize = 8 << 20;
-const DEAF_TIME: Duration = Duration::from_millis(500);
+const DEAF_TIME: Duration = Duration::from_secs(3);
 
 /// A socket that takes nothing for so long is full.
-const FULL_AFTER: Duration = Duration::from_millis(100);
+const FULL_AFTER: Duration = Duration::from_millis(300);
 
 /// Connections given back where descriptors ran out, for those that the rule needs itself.
 const SPARE: usize = 8;

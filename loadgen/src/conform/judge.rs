@@ -4,6 +4,9 @@ use ringspoa::spop::{
     AgentHello, Disconnect, Frame, FrameType, MIN_MAX_FRAME_SIZE, TypedData, decode_varint,
 };
 
+/// How much of a frame is put into words, in characters.
+const MAX_DESCRIPTION_LEN: usize = 400;
+
 /// An AGENT-HELLO that HAProxy takes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct AgentHelloSeen {
@@ -238,6 +241,11 @@ pub(super) fn describe(frame: &Frame<'_>) -> String {
     if frame.flags.0 != 1 {
         text.push_str(&format!(", flags 0x{:08x}", frame.flags.0));
     }
+    // Of a megabyte of reasons or variables the first ones do.
+    if let Some((cut, _)) = text.char_indices().nth(MAX_DESCRIPTION_LEN) {
+        text.truncate(cut);
+        text.push_str("...");
+    }
     text
 }
 
@@ -275,6 +283,26 @@ mod tests {
             let error = judge_actions(cut).unwrap_err();
             assert!(error.contains(why), "{error}");
         }
+    }
+
+    #[test]
+    fn what_an_agent_says_is_shown_in_bounds() {
+        let reason = "\x1b".repeat(255);
+        let mut bytes = vec![0; 16_384];
+        let status = ringspoa::spop::Status(3);
+        let disconnect = Disconnect {
+            status,
+            reason: reason.as_bytes(),
+        };
+        let len = disconnect.encode_agent(&mut bytes).unwrap();
+        let (frame, _) = Frame::split(&bytes[..len], 16_380).unwrap().unwrap();
+        let text = describe(&frame);
+        assert!(
+            text.contains(r"\x1b\x1b") && text.ends_with("..."),
+            "{text}"
+        );
+        assert_eq!(text.chars().count(), MAX_DESCRIPTION_LEN + 3);
+        assert!(!text.contains(char::is_control));
     }
 
     #[test]

@@ -26,7 +26,7 @@ mod socket;
 mod trial;
 mod wire;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -38,6 +38,9 @@ use self::trial::{Judged, Stop, Trial};
 
 /// Payloads made of a profile, which then repeat: as many as the most that one rule sends.
 const PAYLOADS: usize = 64;
+
+/// The rule that all those need that say HELLO.
+const HANDSHAKE: &str = "H1";
 
 /// One thing HAProxy needs of an agent.
 #[derive(Debug)]
@@ -141,6 +144,41 @@ struct AgentSeen {
     capabilities: String,
 }
 
+/// What all rules together have seen of the agent.
+#[derive(Debug, Default)]
+struct Seen {
+    /// `None` until a HELLO of its was good.
+    agent: RefCell<Option<AgentSeen>>,
+    acks: RefCell<AcksSeen>,
+    /// The rule of the handshake failed, and no HELLO was good: others cannot show anything.
+    has_no_handshake: Cell<bool>,
+}
+
+/// Whether ACKs differ.
+#[derive(Debug, Default)]
+struct AcksSeen {
+    count: u64,
+    /// The actions of the first that had some.
+    first: Vec<u8>,
+    differ: bool,
+}
+
+impl AcksSeen {
+    fn add(&mut self, actions: &[u8]) {
+        self.count += 1;
+        if self.first.is_empty() {
+            self.first = actions.to_vec();
+        } else if !actions.is_empty() {
+            self.differ |= self.first != actions;
+        }
+    }
+
+    /// How many there were, if they all had the same actions or none. One says nothing.
+    fn alike(&self) -> Option<u64> {
+        (self.count > 1 && !self.differ).then_some(self.count)
+    }
+}
+
 /// Plays the rules of a plan, in order, and tells each result as it is known.
 ///
 /// # Errors
@@ -159,7 +197,7 @@ pub fn conform(
     );
     let deadline = began + plan.run_timeout;
     let payloads = trial::payloads(plan, PAYLOADS);
-    let agent = RefCell::new(None);
+    let seen = Seen::default();
     let mut results = Vec::new();
     let mut gone: Option<String> = None;
     for rule in &plan.rules {
@@ -182,23 +220,22 @@ pub fn conform(
                 }
                 _ => deadline,
             };
-            let trial = Trial::new(plan, deadline, stop, &agent, &payloads);
+            let trial = Trial::new(plan, deadline, stop, &seen, &payloads);
             let start = Instant::now();
             let judged = play(rule, &trial);
             if let Err(Stop::Gone(_)) = &judged {
                 gone = Some(rule.id.to_owned());
+            }
+            if rule.id == HANDSHAKE && matches!(judged, Err(Stop::Failed(_))) {
+                let is_known = seen.agent.borrow().is_some();
+                seen.has_no_handshake.set(!is_known);
             }
             RuleResult::new(rule, judged, trial, start.elapsed())
         };
         on_result(&result);
         results.push(result);
     }
-    Ok(Conformance::new(
-        plan,
-        agent.into_inner(),
-        results,
-        began.elapsed(),
-    ))
+    Ok(Conformance::new(plan, seen, results, began.elapsed()))
 }
 
 fn play(rule: &Rule, trial: &Trial<'_>) -> Judged {

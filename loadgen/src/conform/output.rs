@@ -1,6 +1,8 @@
 //! What the agent writes: actions, their values and variables, the size of ACKs, its goodbye.
 
-use ringspoa::spop::{Disconnect, FrameType, Scope, TypedData, Variable, VariableError};
+use ringspoa::spop::{
+    Disconnect, FrameType, MIN_MAX_FRAME_SIZE as LEAST, Scope, TypedData, Variable, VariableError,
+};
 
 use super::Rule;
 use super::frames;
@@ -66,8 +68,9 @@ pub(super) const RULES: &[Rule] = &[
     Rule::played(
         "A49",
         "empty-acks",
-        "for HAProxy 3.1.0, no ACK is without actions (told, never failed)",
-        "HAProxy 3.1.0 lets a request wait until timeout processing after an empty ACK; all others take it.",
+        "for HAProxy 3.1.0 and the first 3.1.x, no ACK is without actions (told, never failed)",
+        "HAProxy 3.1.0 and the first 3.1.x let a request wait until timeout processing after an empty ACK; all \
+         others take it.",
         empty_acks,
     ),
     Rule::played(
@@ -194,14 +197,22 @@ fn variable_names(trial: &Trial<'_>) -> Judged {
 
 fn ack_size(trial: &Trial<'_>) -> Judged {
     let offer = trial.offer();
-    for size in [256, offer] {
+    let mut not_agreed = None;
+    for size in [LEAST, offer] {
         let mut peer = trial.connect()?;
         peer.max_frame_size = size;
         peer.send(
             &format!("HAPROXY-HELLO, max-frame-size {size}"),
             &frames::hello(size, "pipelining"),
         )?;
-        peer.expect_hello(size)?;
+        match peer.expect_hello(size) {
+            // The smallest size is a rule of its own, and says nothing of the others.
+            Err(Stop::Failed(text)) if size == LEAST => {
+                not_agreed = Some(text);
+                continue;
+            }
+            other => other?,
+        }
         let agreed = peer.max_frame_size as usize;
         let mut asked = vec![
             ("a frame of the largest size", filled(trial, agreed)),
@@ -236,7 +247,12 @@ fn ack_size(trial: &Trial<'_>) -> Judged {
             ));
         }
     }
-    Ok(())
+    match not_agreed {
+        None => Ok(()),
+        Some(text) => Err(Stop::NotApplicable(format!(
+            "at max-frame-size {LEAST} it needs H7: {text}"
+        ))),
+    }
 }
 
 fn empty_acks(trial: &Trial<'_>) -> Judged {
@@ -248,7 +264,8 @@ fn empty_acks(trial: &Trial<'_>) -> Judged {
         return Ok(());
     }
     Err(Stop::NotApplicable(format!(
-        "{empty} of {} ACKs had no actions: that matters to HAProxy 3.1.0 alone, so it is told and not judged",
+        "{empty} of {} ACKs had no actions: that matters to HAProxy 3.1.0 and the first 3.1.x alone, so it is \
+         told and not judged",
         SAMPLES + 3
     )))
 }

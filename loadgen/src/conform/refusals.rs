@@ -85,10 +85,11 @@ pub(super) fn frame_before_hello(trial: &Trial<'_>) -> Judged {
             Came::Frame(owned) if owned.frame().frame_type == FrameType::AgentDisconnect => {}
             Came::Silence => {
                 // Ignored, if the connection still works.
-                peer.introduce("pipelining").map_err(|_| {
-                    Stop::failed(format!(
+                peer.introduce("pipelining").map_err(|stop| match stop {
+                    Stop::Failed(_) => Stop::failed(format!(
                         "{what} was neither refused nor ignored: the connection hangs"
-                    ))
+                    )),
+                    other => other,
                 })?;
                 trial.note(format!("{what} is ignored"));
             }

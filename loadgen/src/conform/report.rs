@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::trial::{Judged, Stop, Trial};
-use super::{AgentSeen, ConformPlan, Rule};
+use super::{ConformPlan, Rule, Seen};
 
 /// How a rule came out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -227,6 +227,8 @@ pub struct Conformance {
     pub not_applicable: usize,
     /// Rules the run did not come to.
     pub not_run: usize,
+    /// What to mind about all of it.
+    pub notes: Vec<String>,
     /// How long all of it took.
     pub duration_s: f64,
     /// Each rule.
@@ -236,10 +238,16 @@ pub struct Conformance {
 impl Conformance {
     pub(super) fn new(
         plan: &ConformPlan,
-        agent: Option<AgentSeen>,
+        seen: Seen,
         rules: Vec<RuleResult>,
         took: Duration,
     ) -> Self {
+        let alike = seen.acks.borrow().alike().map(|count| {
+            format!(
+                "all {count} ACKs were alike or empty: was it the fallback? Give a message that the agent \
+                 answers, with --message or --profile"
+            )
+        });
         let count = |verdict| rules.iter().filter(|rule| rule.verdict == verdict).count();
         Self {
             version: env!("CARGO_PKG_VERSION"),
@@ -248,7 +256,7 @@ impl Conformance {
             message: plan.profile.messages()[0].clone(),
             max_frame_size: plan.max_frame_size,
             timeout_s: plan.timeout.as_secs_f64(),
-            agent: agent.map(|seen| AgentReport {
+            agent: seen.agent.into_inner().map(|seen| AgentReport {
                 max_frame_size: seen.max_frame_size,
                 capabilities: seen.capabilities,
             }),
@@ -261,6 +269,7 @@ impl Conformance {
             failed: count(RuleVerdict::Fail),
             not_applicable: count(RuleVerdict::NotApplicable),
             not_run: count(RuleVerdict::NotRun),
+            notes: alike.into_iter().collect(),
             duration_s: took.as_secs_f64(),
             rules,
         }
@@ -277,12 +286,15 @@ impl Conformance {
     pub fn summary(&self) -> String {
         let mut text = String::new();
         if let Some(agent) = &self.agent {
-            let (size, list) = (agent.max_frame_size, &agent.capabilities);
+            let (size, list) = (agent.max_frame_size, agent.capabilities.escape_debug());
             let _ = writeln!(
                 text,
                 "agent: {}, max-frame-size {size} of {} offered, capabilities \"{list}\"",
                 self.target, self.max_frame_size
             );
+        }
+        for note in &self.notes {
+            let _ = writeln!(text, "note: {note}");
         }
         let _ = write!(
             text,
@@ -303,5 +315,29 @@ impl Conformance {
     /// None that is known: the types have text keys only.
     pub fn to_json(&self) -> Result<String, serde_json::Error> {
         serde_json::to_string_pretty(self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::conform::{AgentSeen, Seen};
+
+    #[test]
+    fn what_an_agent_says_moves_no_cursor() {
+        let profile = crate::Profile::ip(None, None);
+        let plan = ConformPlan::new("127.0.0.1:9000".parse().unwrap(), profile);
+        let agent = AgentSeen {
+            max_frame_size: 16_380,
+            capabilities: "pipelining\x1b[2J\n".to_owned(),
+        };
+        let seen = Seen::default();
+        seen.agent.replace(Some(agent));
+        let report = Conformance::new(&plan, seen, Vec::new(), Duration::ZERO);
+        let summary = report.summary();
+        assert!(
+            summary.contains(r#"capabilities "pipelining\u{1b}[2J\n""#),
+            "{summary}"
+        );
     }
 }

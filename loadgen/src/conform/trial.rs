@@ -12,7 +12,7 @@ use super::judge::AgentHelloSeen;
 use super::report::{Exchange, Side};
 use super::socket::Socket;
 use super::wire::Peer;
-use super::{AgentSeen, ConformPlan};
+use super::{AgentSeen, ConformPlan, HANDSHAKE, Seen};
 
 /// How much of an exchange is kept: the last of it, which is where a rule fails.
 const MAX_EXCHANGES: usize = 12;
@@ -51,7 +51,7 @@ pub(super) struct Trial<'p> {
     pub(super) plan: &'p ConformPlan,
     deadline: Instant,
     stop: &'p AtomicBool,
-    agent: &'p RefCell<Option<AgentSeen>>,
+    seen: &'p Seen,
     payloads: &'p [Vec<u8>],
     connections: Cell<u32>,
     exchanges: RefCell<Vec<Exchange>>,
@@ -64,14 +64,14 @@ impl<'p> Trial<'p> {
         plan: &'p ConformPlan,
         deadline: Instant,
         stop: &'p AtomicBool,
-        agent: &'p RefCell<Option<AgentSeen>>,
+        seen: &'p Seen,
         payloads: &'p [Vec<u8>],
     ) -> Self {
         Self {
             plan,
             deadline,
             stop,
-            agent,
+            seen,
             payloads,
             connections: Cell::new(0),
             exchanges: RefCell::default(),
@@ -103,6 +103,22 @@ impl<'p> Trial<'p> {
         Ok(wait.min(left))
     }
 
+    /// Not applicable to an agent of which it is known already that it has no good HELLO: that is said
+    /// once, by the rule it breaks.
+    pub(super) fn needs_handshake(&self) -> Result<(), Stop> {
+        if self.seen.has_no_handshake.get() {
+            return Err(Stop::NotApplicable(format!(
+                "needs {HANDSHAKE}, which failed"
+            )));
+        }
+        Ok(())
+    }
+
+    /// Notes what an ACK does.
+    pub(super) fn acked(&self, actions: &[u8]) {
+        self.seen.acks.borrow_mut().add(actions);
+    }
+
     /// Opens a connection, on which nothing is said yet.
     pub(super) fn connect(&self) -> Result<Peer<'_>, Stop> {
         self.try_connect()?.map_err(|error| {
@@ -126,6 +142,7 @@ impl<'p> Trial<'p> {
 
     /// A connection that said HELLO, offering pipelining.
     pub(super) fn introduced(&self) -> Result<Peer<'_>, Stop> {
+        self.needs_handshake()?;
         let mut peer = self.connect()?;
         peer.introduce("pipelining")?;
         Ok(peer)
@@ -188,7 +205,8 @@ impl<'p> Trial<'p> {
 
     /// Keeps what the first HELLO said, for the head of the report.
     pub(super) fn met(&self, hello: &AgentHelloSeen) {
-        self.agent.borrow_mut().get_or_insert_with(|| AgentSeen {
+        let mut agent = self.seen.agent.borrow_mut();
+        agent.get_or_insert_with(|| AgentSeen {
             max_frame_size: hello.max_frame_size,
             capabilities: hello.capabilities.clone().unwrap_or_default(),
         });

@@ -217,6 +217,7 @@ impl<'t> Peer<'t> {
 
     /// Takes an AGENT-HELLO that HAProxy would take.
     pub(super) fn expect_hello(&mut self, offer: u32) -> Result<(), Stop> {
+        self.trial.needs_handshake()?;
         let came = self.receive()?;
         let Came::Frame(owned) = came else {
             return Err(missed("AGENT-HELLO", &came, self.trial));
@@ -260,6 +261,7 @@ impl<'t> Peer<'t> {
             let text = format!("the ACK has flags 0x{:08x}, without FIN", frame.flags.0);
             return Err(Stop::failed(text));
         }
+        self.trial.acked(frame.payload);
         Ok(owned)
     }
 

@@ -196,6 +196,64 @@ fn a_good_agent_keeps_every_rule() {
     assert_eq!((report.failed, report.not_run), (0, 0));
 }
 
+/// What is wrong with the handshake is said once, and the rules that look at something else go on.
+#[test]
+fn without_a_handshake_one_rule_fails() {
+    let report = check(Fault::Version21, &all_rules());
+    for rule in &report.rules {
+        let reason = rule.reason.as_deref().unwrap_or_default();
+        match rule.id {
+            "H1" => assert_eq!(rule.verdict, RuleVerdict::Fail, "{reason}"),
+            // Refusals, which come without a handshake.
+            "H6b" | "H7b" => assert_eq!(rule.verdict, RuleVerdict::Pass, "{reason}"),
+            id => {
+                assert_eq!(rule.verdict, RuleVerdict::NotApplicable, "{id}: {reason}");
+                let has_another = ["H13b", "N27", "C44", "A48"].contains(&id);
+                assert_eq!(
+                    reason == "needs H1, which failed",
+                    !has_another,
+                    "{id}: {reason}"
+                );
+            }
+        }
+    }
+    // Wanted alone, a rule is played.
+    assert_eq!(check(Fault::Version21, &["N16"]).failed, 1);
+    // A HELLO that most versions take is one.
+    let report = check(Fault::NoCapabilities, &["H1", "N16"]);
+    assert_eq!((report.failed, report.passed), (1, 1));
+}
+
+#[test]
+fn a_frame_size_that_is_not_agreed_on_is_one_failure() {
+    let report = check(Fault::FixedFrameSize, &["H7", "A47"]);
+    assert_eq!((report.failed, report.not_applicable), (1, 1));
+    let said = report.rule("A47").unwrap().reason.clone().unwrap();
+    assert!(said.contains("needs H7: "), "{said}");
+    // What is agreed on is judged all the same.
+    let report = check(Fault::TooLargeAck, &["H7", "A47"]);
+    assert_eq!(report.failed, 2);
+}
+
+#[test]
+fn answers_that_are_all_alike_are_noted() {
+    let alike = check(Fault::NothingToSay, &["N16", "N22"]);
+    let summary = alike.summary();
+    assert!(
+        summary.contains("note: all 11 ACKs were alike or empty: was it the fallback?"),
+        "{summary}"
+    );
+    assert!(
+        summary.lines().last().unwrap().contains("2 passed"),
+        "{summary}"
+    );
+    // Addresses that are listed, and others.
+    let report = check(Fault::None, &["A45"]);
+    assert!(report.notes.is_empty(), "{:?}", report.notes);
+    // Of one alone there is nothing to say.
+    assert!(check(Fault::NothingToSay, &["N17"]).notes.is_empty());
+}
+
 /// What depends on what the agent announces or says does not concern one that does not.
 #[test]
 fn what_the_agent_does_not_do_is_not_judged() {

@@ -26,7 +26,7 @@ pub fn embedded() -> AddressTable {
 }
 
 /// A line that is neither address nor network.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct ListError {
     /// The line's number, from 1.
     pub line: usize,
@@ -37,6 +37,13 @@ pub struct ListError {
 impl fmt::Display for ListError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "line {}: {}", self.line, self.reason)
+    }
+}
+
+/// As `Display`: this is what a `main` that returns it prints, and an `unwrap`.
+impl fmt::Debug for ListError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::super::finding::Findings;
 use super::super::model::{
-    Config, Engine, Kind, Section, base_name, is_name_character, parse_time,
+    Config, Engine, Kind, LONGEST, Section, base_name, is_name_character, parse_time,
 };
 use super::super::read::Line;
 use super::super::similar::hint;
@@ -12,8 +12,14 @@ use crate::agent::AgentDeclaration;
 /// Decides which agent each engine is for.
 pub(super) fn match_agents(config: &mut Config, options: &CheckOptions) {
     for engine in &mut config.engines {
-        let mut agents = options.agents.iter();
-        engine.declaration = agents.position(|agent| is_for(engine, agent));
+        let find = |is_it: fn(&Engine, &AgentDeclaration) -> bool| {
+            let mut agents = options.agents.iter();
+            agents.position(|agent| is_it(engine, agent))
+        };
+        let named = find(has_name);
+        let declaration = named.or_else(|| find(has_message));
+        engine.is_by_message = named.is_none() && !options.is_for_any_engine;
+        engine.declaration = declaration;
     }
     let is_matched = config
         .engines
@@ -26,16 +32,17 @@ pub(super) fn match_agents(config: &mut Config, options: &CheckOptions) {
     }
 }
 
-fn is_for(engine: &Engine, agent: &AgentDeclaration) -> bool {
+fn has_name(engine: &Engine, agent: &AgentDeclaration) -> bool {
     engine.scope.as_ref() == Some(&agent.name)
         || engine
             .agent()
             .is_some_and(|section| section.name() == agent.name)
         || engine.prefix() == Some(&agent.name)
-        || agent
-            .messages
-            .iter()
-            .any(|message| engine.message(message.name).is_some())
+}
+
+fn has_message(engine: &Engine, agent: &AgentDeclaration) -> bool {
+    let mut messages = agent.messages.iter();
+    messages.any(|message| engine.message(message.name).is_some())
 }
 
 pub(super) fn check(config: &Config, found: &mut Findings) {
@@ -335,9 +342,22 @@ fn timeout(config: &Config, line: &Line, found: &mut Findings) {
     if !TIMEOUTS.contains(&name) {
         return unknown(line, name, "timeout of spoe-agent", TIMEOUTS, found);
     }
-    match line.words.get(2) {
-        Some(word) if word.is_open || parse_time(&word.text).is_some() => {}
-        word => found.error(
+    let word = line.words.get(2);
+    let time = word.and_then(|word| parse_time(&word.text));
+    match (word, time) {
+        (Some(word), _) if word.is_open => {}
+        (_, Some(time)) if time <= LONGEST => {}
+        (Some(word), Some(_)) => found.error(
+            "value-invalid",
+            line.place,
+            format!(
+                "timeout {name} is {}, and HAProxy takes {} ms at most: it does not start",
+                word.text,
+                LONGEST.as_millis()
+            ),
+            "write a time that people wait, as in 100ms",
+        ),
+        (word, _) => found.error(
             "value-invalid",
             line.place,
             format!(

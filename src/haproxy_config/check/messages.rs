@@ -21,21 +21,15 @@ pub(super) fn check(config: &Config, options: &CheckOptions, found: &mut Finding
         events(config, index, engine, found);
         let Some(agent) = declaration(engine, options) else {
             if !options.agents.is_empty() {
-                let known: Vec<_> = options
-                    .agents
-                    .iter()
-                    .map(|agent| agent.name.as_str())
-                    .collect();
                 found.note(
                     "agent-unknown",
                     engine.place,
                     format!(
-                        "engine '{}' is not taken for an agent known here ({}): its messages, arguments \
-                         and variables were not checked",
-                        engine.name(),
-                        known.join(", ")
+                        "engine '{}' is not taken for an agent known here: its messages, arguments and \
+                         variables were not checked",
+                        engine.name()
                     ),
-                    "if it is for one of these, name the agent with --agent",
+                    "give its agent's AgentDeclaration to CheckOptions::with_agent",
                 );
             }
             for message in &engine.messages {
@@ -492,11 +486,7 @@ fn known_message(
 pub(super) fn arguments_with_places(message: &Section) -> Vec<(Argument, Place)> {
     let lines = message.body.iter().filter(|line| line.word(0) == "args");
     lines
-        .flat_map(|line| {
-            arguments_of(line)
-                .into_iter()
-                .map(|argument| (argument, line.place))
-        })
+        .flat_map(|line| arguments_of(line).map(|argument| (argument, line.place)))
         .collect()
 }
 
@@ -516,6 +506,18 @@ fn arguments(message: &Section, declared: Option<MessageDeclaration>, found: &mu
             ),
             "spread them over several messages",
         );
+    }
+    for (argument, place) in &arguments {
+        if let Some(converter) = argument.stray_converter().filter(|_| !argument.is_open) {
+            found.error(
+                "syntax",
+                *place,
+                format!(
+                    "'{converter}' is a converter and stands where HAProxy looks for a fetch: it does not start"
+                ),
+                "write it behind the fetch with a comma, as in ip=src,ipmask(24): each word is an argument",
+            );
+        }
     }
     let mut seen: BTreeMap<&str, Place> = BTreeMap::new();
     for (argument, place) in arguments

@@ -94,7 +94,7 @@ pub const IDS: &[(&str, &str)] = &[
     ),
     (
         "timeout-processing-short",
-        "HAProxy gives up before the agent does",
+        "HAProxy gives up before the agent's fallback is there",
     ),
     (
         "timeout-hello-missing",

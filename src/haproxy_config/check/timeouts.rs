@@ -6,6 +6,9 @@ use super::super::finding::Findings;
 use super::super::model::{Config, Engine};
 use super::{CheckOptions, engines_in_use};
 
+/// How long a fallback may take to be sent, read and used, on a machine that does other things too.
+const MARGIN: Duration = Duration::from_millis(15);
+
 pub(super) fn check(config: &Config, options: &CheckOptions, found: &mut Findings) {
     for (_, engine) in engines_in_use(config) {
         processing(engine, options, found);
@@ -31,16 +34,24 @@ fn processing(engine: &Engine, options: &CheckOptions, found: &mut Findings) {
         return;
     };
     if let (Some(processing), Some(deadline)) = (timeout.duration(), options.deadline)
-        && processing <= deadline
+        && processing < deadline.saturating_add(MARGIN)
     {
+        let outcome = if processing <= deadline {
+            "it is never used"
+        } else {
+            "it needs some milliseconds to arrive, and may come too late"
+        };
         found.warning(
             "timeout-processing-short",
             timeout.place,
             format!(
                 "HAProxy gives up after {processing:?}, and the agent sends its fallback after {deadline:?} \
-                 (agent-deadline-ms): it is never used"
+                 (agent-deadline-ms): {outcome}"
             ),
-            format!("raise timeout processing above {deadline:?}, or lower agent-deadline-ms"),
+            format!(
+                "raise timeout processing to {:?}, or lower agent-deadline-ms",
+                deadline.saturating_add(Duration::from_millis(20))
+            ),
         );
     }
 }

@@ -2,7 +2,7 @@
 
 use super::super::finding::{Findings, Place};
 use super::super::model::{Config, Engine};
-use super::super::read::Line;
+use super::super::read::{Line, Word};
 use super::super::samples::Event;
 use super::super::similar::{closest, hint};
 use super::messages::event;
@@ -41,7 +41,7 @@ pub(super) fn check(config: &Config, options: &CheckOptions, found: &mut Finding
         let declared = declaration(engine, options).map(|agent| &agent.variables[..]);
         lengths(engine, prefix, declared.unwrap_or_default(), found);
         if let Some(declared) = declared {
-            refused(engine, prefix, declared, &sets, found);
+            refused(engine, prefix, declared, &reads, &sets, found);
             let others: Vec<_> = config
                 .engines
                 .iter()
@@ -53,6 +53,11 @@ pub(super) fn check(config: &Config, options: &CheckOptions, found: &mut Finding
                 prefix,
                 declared,
                 named: named(engine),
+                registered: engine
+                    .listed("register-var-names")
+                    .map(|(word, _)| word)
+                    .collect(),
+                is_by_message: engine.is_by_message,
                 others,
             };
             // Where another engine has the prefix too, it may be the one that sets it.
@@ -77,7 +82,59 @@ pub(super) fn check(config: &Config, options: &CheckOptions, found: &mut Finding
             }
         }
     }
+    other_prefixes(config, options, &reads, &sets, found);
     shared(config, found);
+}
+
+/// Variables whose prefix is nearly that of an engine of which nothing else is known: which names it sets
+/// is not, but that nothing sets those of a prefix that is none.
+fn other_prefixes(
+    config: &Config,
+    options: &CheckOptions,
+    reads: &[Read],
+    sets: &[String],
+    found: &mut Findings,
+) {
+    // An engine that is not among the files may have any prefix.
+    if config.filters.iter().any(|filter| filter.target.is_none()) {
+        return;
+    }
+    let engines = || config.engines.iter().filter(|one| one.agent().is_some());
+    let Some(prefixes) = engines().map(Engine::prefix).collect::<Option<Vec<_>>>() else {
+        return;
+    };
+    let unknown: Vec<_> = engines_in_use(config)
+        .filter(|(_, engine)| declaration(engine, options).is_none())
+        .filter_map(|(_, engine)| engine.prefix())
+        .collect();
+    let parts = |full: &str| {
+        let (scope, rest) = full.split_once('.')?;
+        let (prefix, name) = rest.rsplit_once('.')?;
+        Scope::from_name(scope)?;
+        Some([scope, prefix, name].map(str::to_owned))
+    };
+    let set: Vec<_> = sets.iter().filter_map(|full| parts(full)).collect();
+    for read in reads {
+        let Some([scope, prefix, name]) = parts(&read.name) else {
+            continue;
+        };
+        let is_some_ones = prefixes.contains(&prefix.as_str())
+            || set.iter().any(|[_, set_prefix, _]| *set_prefix == prefix);
+        if is_some_ones {
+            continue;
+        }
+        if let Some(meant) = closest(&prefix, unknown.iter().copied()) {
+            found.warning(
+                "variable-prefix",
+                read.place,
+                format!(
+                    "nothing sets {}: no engine has the prefix '{prefix}' (did you mean '{meant}'?)",
+                    read.name
+                ),
+                format!("write var({scope}.{meant}.{name})"),
+            );
+        }
+    }
 }
 
 /// Characters that HAProxy takes in prefixes and names.
@@ -172,6 +229,7 @@ fn refused(
     engine: &Engine,
     prefix: &str,
     declared: &[VariableDeclaration],
+    reads: &[Read],
     sets: &[String],
     found: &mut Findings,
 ) {
@@ -185,9 +243,12 @@ fn refused(
         .collect();
     for variable in declared {
         let full = format!("{}.{prefix}.{}", variable.scope, variable.name);
+        // HAProxy makes those of the process that its configuration names, if only to read them.
         let is_known = sets.contains(&full)
+            || reads.iter().any(|read| read.name == full)
             || engine.listed("register-var-names").any(|(word, _)| {
-                word.is_open || word.text == format!("{}.{}", variable.scope, variable.name)
+                // Without scope and prefix: they are registered for the process.
+                word.is_open || word.text == variable.name
             });
         match variable.scope {
             Scope::Process
@@ -268,8 +329,11 @@ fn calls<'t>(text: &'t str, call: &'t str) -> impl Iterator<Item = &'t str> {
         if before.is_some_and(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.')) {
             return None;
         }
+        // No name is so long: a line of nothing but openings is not gone through for each of them.
+        const LONGEST: usize = 256;
         let rest = &text[at + call.len()..];
-        let end = rest.find([')', ',', ' '])?;
+        let mut near = rest.bytes().take(LONGEST);
+        let end = near.position(|byte| matches!(byte, b')' | b',' | b' '))?;
         Some(&rest[..end])
     })
 }
@@ -279,6 +343,10 @@ struct Known<'c> {
     prefix: &'c str,
     declared: &'c [VariableDeclaration],
     named: Vec<(&'static str, &'c str, Place)>,
+    /// What the configuration says that the agent sets, whatever the agent here declares.
+    registered: Vec<&'c Word>,
+    /// Whether that the engine is for this agent is known by a message alone.
+    is_by_message: bool,
     /// Prefixes of other engines.
     others: Vec<&'c str>,
 }
@@ -309,6 +377,14 @@ impl Known<'_> {
         };
         let declared = self.declared.iter().find(|variable| variable.name == name);
         let is_named = self.named.iter().any(|(_, named, _)| *named == name);
+        let mut registered = self.registered.iter();
+        if declared.is_none() && registered.any(|word| word.is_open || word.text == name) {
+            return;
+        }
+        // Another agent may take a message of that name, and set what it likes.
+        if declared.is_none() && self.is_by_message {
+            return;
+        }
         let right = match declared {
             Some(variable) => Some(variable.scope.as_str()),
             None => is_named.then_some("txn"),
