@@ -1,0 +1,17 @@
+//! Decisions of several sources, and which of them holds for an address.
+
+mod addresses;
+mod column;
+mod decision;
+mod kinds;
+mod network;
+mod ranges;
+mod snapshot;
+mod store;
+
+pub use column::Changes;
+pub use decision::{CountryCode, Decision, Expiry, Remediation, Subject, SubjectError};
+pub use kinds::{KindId, Source, SourceId};
+pub use network::{Network, NetworkError, Networks};
+pub use snapshot::{Found, Snapshot};
+pub use store::{DecisionStore, StoreError};
