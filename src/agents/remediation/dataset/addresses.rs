@@ -1,17 +1,17 @@
-//! Single addresses: found by one step through an index and a look at the two or three keys there.
+//! Single addresses: one step into an index says of nearly all that they are not listed, and of the
+//! others where they are.
 //!
 //! Keys are scrambled addresses, each to another one, so that they lie evenly over their whole width
-//! however the addresses cluster: an index of the key's place, as in a dictionary's thumb marks, then
-//! has about as many keys behind each mark. The seed is the process's own: what an attacker gets listed
-//! does not choose where it lies. Being in order, the keys can be merged, which a hash table cannot.
+//! however the addresses cluster: where a key lies among its numbers is then about where it lies in the
+//! column. The seed is the process's own: what an attacker gets listed does not choose where it lies.
+//! Being in order, the keys can be merged, which a hash table's cannot.
 
-use super::column::Column;
+use super::column::{Column, Entry};
+use super::wide::Wide;
 
-/// Keys behind one mark of the index, on average: 2 bytes of index for each.
-const KEYS_PER_MARK: usize = 2;
-
-/// Past this many keys behind a mark, several decisions on one value, halving beats walking.
-const MOST_WALKED: usize = 16;
+/// Keys of a mark on average. With 64 places of which each takes at most one, a mark tells 7 of 8
+/// addresses that are not listed without a look at the keys; and it takes 16 bytes, 2 for each key.
+const KEYS_PER_MARK: usize = 8;
 
 const ODD: u64 = 0x9e37_79b9_7f4a_7c15;
 const ODD_32: [u32; 2] = [0x7feb_352d, 0x846c_a68b];
@@ -34,8 +34,8 @@ pub(super) trait Key: Copy + Ord {
     /// What was scrambled.
     fn unscrambled(self, scramble: &Scramble) -> Self;
 
-    /// The 32 highest bits.
-    fn top(self) -> u32;
+    /// The highest bits, as a fraction: for the lowest key 0, and for the highest nearly 2^64.
+    fn fraction(self) -> u64;
 }
 
 #[allow(clippy::cast_possible_truncation, reason = "half of the seed is meant")]
@@ -69,8 +69,8 @@ impl Key for u32 {
     }
 
     #[inline]
-    fn top(self) -> u32 {
-        self
+    fn fraction(self) -> u64 {
+        u64::from(self) << 32
     }
 }
 
@@ -85,54 +85,48 @@ const fn inverse(odd: u32) -> u32 {
     inverse
 }
 
-impl Key for u128 {
+impl Key for Wide {
     // Two rounds of a Feistel network: the lower half takes in the upper, then the upper the lower, and
-    // it is the upper that the index goes by.
+    // it is the upper that says where a key lies.
     #[inline]
     fn scrambled(self, scramble: &Scramble) -> Self {
-        let (mut high, mut low) = split(self);
-        low ^= mix(high, scramble.0[0]);
-        high ^= mix(low, scramble.0[1]);
-        join(high, low)
+        let low = self.low ^ mix(self.high, scramble.0[0]);
+        let high = self.high ^ mix(low, scramble.0[1]);
+        Self { high, low }
     }
 
     fn unscrambled(self, scramble: &Scramble) -> Self {
-        let (mut high, mut low) = split(self);
-        high ^= mix(low, scramble.0[1]);
-        low ^= mix(high, scramble.0[0]);
-        join(high, low)
+        let high = self.high ^ mix(self.low, scramble.0[1]);
+        let low = self.low ^ mix(high, scramble.0[0]);
+        Self { high, low }
     }
 
     #[inline]
-    #[allow(clippy::cast_possible_truncation, reason = "32 bits are left")]
-    fn top(self) -> u32 {
-        (self >> 96) as u32
+    fn fraction(self) -> u64 {
+        self.high
     }
-}
-
-#[allow(clippy::cast_possible_truncation, reason = "each is one half")]
-#[inline]
-const fn split(bits: u128) -> (u64, u64) {
-    ((bits >> 64) as u64, bits as u64)
-}
-
-#[inline]
-const fn join(high: u64, low: u64) -> u128 {
-    (high as u128) << 64 | low as u128
 }
 
 #[inline]
 const fn mix(bits: u64, seed: u64) -> u64 {
-    let (high, low) = split((bits ^ seed) as u128 * ODD as u128);
-    high ^ low
+    let product = Wide::new((bits ^ seed) as u128 * ODD as u128);
+    product.high ^ product.low
 }
 
 /// Scrambled addresses in order, with an index of them.
 #[derive(Clone, Debug)]
 pub(super) struct Addresses<K> {
     pub(super) column: Column<K>,
-    /// Where the keys of each mark begin, and at last where they all end.
-    marks: Vec<u32>,
+    marks: Vec<Mark>,
+}
+
+/// An equal part of all numbers that keys can have.
+#[derive(Clone, Copy, Debug, Default)]
+struct Mark {
+    /// One bit for each 64th of the part: whether a key is in it.
+    taken: u64,
+    /// The first row whose key is in the part or behind it.
+    start: u32,
 }
 
 impl<K: Key> Default for Addresses<K> {
@@ -144,40 +138,63 @@ impl<K: Key> Default for Addresses<K> {
 impl<K: Key> Addresses<K> {
     pub(super) fn new(column: Column<K>) -> Self {
         let mark_count = (column.len() / KEYS_PER_MARK).max(1);
-        let mut marks = Vec::with_capacity(mark_count + 1);
-        for (index, key) in (0_u32..).zip(&column.keys) {
-            while marks.len() <= mark_of(*key, mark_count) {
-                marks.push(index);
+        let mut marks = vec![Mark::default(); mark_count];
+        let mut next = 0;
+        for (row, entry) in (0_u32..).zip(column.entries()) {
+            let (index, place) = place_of(entry.key, mark_count);
+            for mark in &mut marks[next..=index.max(next) - usize::from(index < next)] {
+                mark.start = row;
             }
+            next = next.max(index + 1);
+            marks[index].taken |= 1 << place;
         }
-        let end = u32::try_from(column.len()).expect("the store takes fewer than 2^32 decisions");
-        marks.resize(mark_count + 1, end);
         Self { column, marks }
     }
 
     /// The row that holds for this scrambled address.
     #[inline]
     pub(super) fn find(&self, key: K) -> Option<usize> {
-        let mark = mark_of(key, self.marks.len() - 1);
-        let (from, to) = (self.marks[mark] as usize, self.marks[mark + 1] as usize);
-        let keys = &self.column.keys[from..to];
-        let before = if keys.len() <= MOST_WALKED {
-            keys.iter().take_while(|other| **other < key).count()
-        } else {
-            keys.partition_point(|other| *other < key)
-        };
-        (keys.get(before) == Some(&key)).then_some(from + before)
+        let (index, place) = place_of(key, self.marks.len());
+        let Mark { taken, start } = self.marks[index];
+        if taken >> place & 1 == 0 {
+            return None;
+        }
+        // At least one key for each place that is taken before this one.
+        let before = taken & !(u64::MAX << place);
+        let from = start as usize + before.count_ones() as usize;
+        let entries = self.column.entries();
+        let row = from + steps_to(&entries[from..], key);
+        (entries.get(row).is_some_and(|entry| entry.key == key)).then_some(row)
     }
 
     pub(super) fn byte_len(&self) -> usize {
-        self.column.byte_len() + self.marks.capacity() * size_of::<u32>()
+        self.column.byte_len() + self.marks.capacity() * size_of::<Mark>()
     }
 }
 
-/// The mark a key lies behind: as far through the marks as the key through its numbers.
+/// How many keys there are before the first that is not below `key`: few, unless there are thousands of
+/// decisions on one address.
 #[inline]
-fn mark_of<K: Key>(key: K, mark_count: usize) -> usize {
-    (u64::from(key.top()) * mark_count as u64 >> 32) as usize
+fn steps_to<K: Key>(entries: &[Entry<K>], key: K) -> usize {
+    const MOST_WALKED: usize = 8;
+    let near = entries.iter().take(MOST_WALKED);
+    let walked = near.take_while(|entry| entry.key < key).count();
+    if walked < MOST_WALKED {
+        return walked;
+    }
+    entries.partition_point(|entry| entry.key < key)
+}
+
+/// The mark of a key, and its place among the 64 of the mark: as far through them as the key is through
+/// its numbers.
+#[inline]
+#[allow(
+    clippy::cast_possible_truncation,
+    reason = "a fraction of the count is below the count"
+)]
+fn place_of<K: Key>(key: K, mark_count: usize) -> (usize, u32) {
+    let part = Wide::new(u128::from(key.fraction()) * mark_count as u128);
+    (part.high as usize, (part.low >> 58) as u32)
 }
 
 #[cfg(test)]
@@ -193,8 +210,9 @@ mod tests {
             state = state
                 .wrapping_mul(0xda94_2042_e4dd_58b5)
                 .wrapping_add(1 << 77 | 1);
-            assert_eq!(state.scrambled(&SCRAMBLE).unscrambled(&SCRAMBLE), state);
-            for bits in [step, step << 16, u32::MAX - step, state.top()] {
+            let wide = Wide::new(state);
+            assert_eq!(wide.scrambled(&SCRAMBLE).unscrambled(&SCRAMBLE), wide);
+            for bits in [step, step << 16, u32::MAX - step] {
                 assert_eq!(bits.scrambled(&SCRAMBLE).unscrambled(&SCRAMBLE), bits);
             }
         }
@@ -204,7 +222,7 @@ mod tests {
     fn fullest<K: Key>(keys: &[K]) -> usize {
         let mut counts = vec![0_usize; keys.len()];
         for key in keys {
-            counts[mark_of(key.scrambled(&SCRAMBLE), keys.len())] += 1;
+            counts[place_of(key.scrambled(&SCRAMBLE), keys.len()).0] += 1;
         }
         counts.into_iter().max().unwrap()
     }
@@ -217,7 +235,7 @@ mod tests {
         assert!(fullest::<u32>(&(0..count).map(|n| 0x0a00_0000 + n).collect::<Vec<_>>()) < 16);
         assert!(fullest::<u32>(&(0..count).map(|n| n << 16).collect::<Vec<_>>()) < 16);
         for shift in [0, 16, 48, 64, 80] {
-            let keys = (0..u128::from(count)).map(|n| base_v6 | n << shift);
+            let keys = (0..u128::from(count)).map(|n| Wide::new(base_v6 | n << shift));
             assert!(fullest(&keys.collect::<Vec<_>>()) < 16, "{shift}");
         }
     }

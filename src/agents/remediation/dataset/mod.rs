@@ -8,6 +8,7 @@ mod network;
 mod ranges;
 mod snapshot;
 mod store;
+mod wide;
 
 pub use column::Changes;
 pub use decision::{CountryCode, Decision, Expiry, Remediation, Subject, SubjectError};

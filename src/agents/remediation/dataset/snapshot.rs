@@ -10,9 +10,10 @@ use super::decision::{CountryCode, Expiry, Remediation, Subject};
 use super::kinds::{Kind, KindId, Kinds, SourceId};
 use super::network::Network;
 use super::ranges::{Bits, Prefix, Ranges, Segments, SegmentsV4, SegmentsV6};
+use super::wide::Wide;
 
 pub(super) type RangesV4 = Ranges<u32, SegmentsV4>;
-pub(super) type RangesV6 = Ranges<u128, SegmentsV6>;
+pub(super) type RangesV6 = Ranges<Wide, SegmentsV6>;
 
 /// All decisions that were active when it was made, for looking addresses up: without a lock, without
 /// an allocation, from any number of threads.
@@ -23,7 +24,7 @@ pub struct Snapshot {
     pub(super) scramble: Scramble,
     pub(super) kinds: Arc<Kinds>,
     pub(super) addresses_v4: Arc<Addresses<u32>>,
-    pub(super) addresses_v6: Arc<Addresses<u128>>,
+    pub(super) addresses_v6: Arc<Addresses<Wide>>,
     pub(super) ranges_v4: Arc<RangesV4>,
     pub(super) ranges_v6: Arc<RangesV6>,
     pub(super) countries: Arc<Column<CountryCode>>,
@@ -64,7 +65,7 @@ impl Snapshot {
             IpAddr::V6(address) => self.find(
                 (&self.addresses_v6, Table::AddressV6),
                 (&self.ranges_v6, Table::RangeV6),
-                address.to_bits(),
+                Wide::new(address.to_bits()),
             ),
         }
     }
@@ -108,13 +109,13 @@ impl Snapshot {
     ) -> Option<Found<'_>> {
         let mut best = self.lookup(address);
         if let Some(country) = country
-            && let Some(row) = first_row(&self.countries, country)
+            && let Some(row) = self.countries.find(country)
         {
             let found = self.found(Table::Country, row, self.countries.kind(row));
             best = found.unless_outdone_by(best);
         }
         if let Some(as_number) = as_number
-            && let Some(row) = first_row(&self.as_numbers, as_number)
+            && let Some(row) = self.as_numbers.find(as_number)
         {
             let found = self.found(Table::AsNumber, row, self.as_numbers.kind(row));
             best = found.unless_outdone_by(best);
@@ -140,7 +141,7 @@ impl Snapshot {
             IpAddr::V6(address) => self.decisions_on_bits(
                 (&self.addresses_v6, Table::AddressV6),
                 (&self.ranges_v6, Table::RangeV6),
-                address.to_bits(),
+                Wide::new(address.to_bits()),
             ),
         };
         if let Some(country) = country {
@@ -241,23 +242,23 @@ impl Snapshot {
     fn subject(&self, table: Table, row: usize) -> Subject {
         let network = match table {
             Table::AddressV4 => {
-                let key = self.addresses_v4.column.keys[row];
+                let key = self.addresses_v4.column.key(row);
                 Ipv4Addr::from_bits(key.unscrambled(&self.scramble)).into()
             }
             Table::AddressV6 => {
-                let key = self.addresses_v6.column.keys[row];
-                Ipv6Addr::from_bits(key.unscrambled(&self.scramble)).into()
+                let key = self.addresses_v6.column.key(row);
+                Ipv6Addr::from_bits(key.unscrambled(&self.scramble).bits()).into()
             }
             Table::RangeV4 => {
-                let Prefix { first, len } = self.ranges_v4.column.keys[row];
+                let Prefix { first, len } = self.ranges_v4.column.key(row);
                 return network(Ipv4Addr::from_bits(first).into(), len);
             }
             Table::RangeV6 => {
-                let Prefix { first, len } = self.ranges_v6.column.keys[row];
-                return network(Ipv6Addr::from_bits(first).into(), len);
+                let Prefix { first, len } = self.ranges_v6.column.key(row);
+                return network(Ipv6Addr::from_bits(first.bits()).into(), len);
             }
-            Table::Country => return Subject::Country(self.countries.keys[row]),
-            Table::AsNumber => return Subject::AsNumber(self.as_numbers.keys[row]),
+            Table::Country => return Subject::Country(self.countries.key(row)),
+            Table::AsNumber => return Subject::AsNumber(self.as_numbers.key(row)),
         };
         Subject::Network(IpAddr::into(network))
     }
@@ -266,13 +267,6 @@ impl Snapshot {
 fn network(first: IpAddr, prefix_len: u8) -> Subject {
     let network = Network::new(first, prefix_len);
     Subject::Network(network.expect("the store keeps networks as they are"))
-}
-
-/// The row that holds for this key.
-#[inline]
-fn first_row<K: Copy + Ord>(column: &Column<K>, key: K) -> Option<usize> {
-    let row = column.keys.partition_point(|other| *other < key);
-    (column.keys.get(row) == Some(&key)).then_some(row)
 }
 
 impl fmt::Debug for Snapshot {
