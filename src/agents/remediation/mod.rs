@@ -10,7 +10,8 @@ mod table;
 pub use agent::RemediationAgent;
 pub use dataset::{
     Changes, CountryCode, Decision, DecisionStore, Expiry, Found, KindId, Network, NetworkError,
-    Networks, Remediation, Snapshot, Source, SourceId, StoreError, Subject, SubjectError,
+    Networks, Remediation, Snapshot, SnapshotCell, SnapshotReader, Source, SourceId, StoreError,
+    Subject, SubjectError,
 };
 pub use decisions::{ListError, embedded, parse_list};
 pub use table::AddressTable;

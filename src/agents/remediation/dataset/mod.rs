@@ -1,6 +1,7 @@
 //! Decisions of several sources, and which of them holds for an address.
 
 mod addresses;
+mod cell;
 mod column;
 mod decision;
 mod kinds;
@@ -10,6 +11,7 @@ mod snapshot;
 mod store;
 mod wide;
 
+pub use cell::{SnapshotCell, SnapshotReader};
 pub use column::Changes;
 pub use decision::{CountryCode, Decision, Expiry, Remediation, Subject, SubjectError};
 pub use kinds::{KindId, Source, SourceId};
