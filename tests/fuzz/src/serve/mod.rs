@@ -9,6 +9,7 @@
 mod config;
 mod connection;
 mod control;
+mod decisions;
 mod headers;
 mod list;
 mod memory;
@@ -19,6 +20,7 @@ mod values;
 pub use config::{config, flags};
 pub use connection::connection;
 pub use control::{disconnect, hello};
+pub use decisions::{decision_csv, decision_json, decision_lines, duration};
 pub use headers::headers;
 pub use list::list;
 pub use notify::{ack, frame, notify};
@@ -33,7 +35,11 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("ack", ack),
     ("config", config),
     ("connection", connection),
+    ("decision_csv", decision_csv),
+    ("decision_json", decision_json),
+    ("decision_lines", decision_lines),
     ("disconnect", disconnect),
+    ("duration", duration),
     ("flags", flags),
     ("frame", frame),
     ("headers", headers),
