@@ -5,9 +5,9 @@
 //! finding the last segment that begins at or before the address.
 //!
 //! Of tries, `poptrie` 0.2.1, `prefix-trie` 0.10.1 and `ip_network_table-deps-treebitmap` 0.5.0 were
-//! tried with 100 000 networks: 19 to 70 ns a lookup and 4 to 16 MB for IPv4, where segments take 9 ns and
-//! 1.9 MB; 57 to 464 ns and 6 to 26 MB for IPv6, where segments take 40 to 50 ns and 5 MB. They can be
-//! changed in place, which a snapshot has no use for.
+//! measured with 100 000 networks (lowest of several runs on a busy machine): 18 to 70 ns a lookup and 4
+//! to 15 MB for IPv4, where segments take 9 ns and 1.9 MB; 57 to 330 ns and 5 to 26 MB for IPv6, where
+//! segments take 26 ns and 2.6 MB. A trie can be changed in place, which a snapshot has no use for.
 
 use super::column::Column;
 use super::kinds::Kinds;
