@@ -4,7 +4,6 @@
 //! `tests/fuzz_corpus.rs` and `loadgen/tests/fuzz_corpus.rs` include these modules too, and put the
 //! committed inputs through them in every run of the tests.
 
-pub mod loadgen;
 #[path = "../../../src/logging.rs"]
 #[allow(
     unused,
@@ -13,4 +12,5 @@ pub mod loadgen;
     reason = "the binary's module, which that of the settings names"
 )]
 mod logging;
+pub mod loadgen;
 pub mod serve;
