@@ -1,60 +1,57 @@
 //! An `io_uring`, thread-per-core SPOA server for HAProxy: the agent that answers the questions
 //! HAProxy asks over SPOP (doc/SPOE.txt of HAProxy, "the spec" in these pages).
 //!
-//! Three things in one crate, each usable without the next:
+//! Three layers in one crate, each usable without the next:
 //!
 //! - [`spop`], the codec: both sides of the protocol, `core` only, without allocation.
 //! - [`Connection`], the rules of one connection as a state machine without I/O (feature `std`).
 //! - [`Server`], which serves an [`Agent`] on every core (feature `server`, on by default).
 //!
-//! Beside them, [`FrameDump`] and [`dump_stream`] print frames for people (feature `std`).
+//! On them stand [`Message`], [`Var`] and [`Router`] for agents of typed messages, [`Harness`] and
+//! [`TestHaproxy`] for their tests, and [`SpoeConfig`] for HAProxy's configuration, which
+//! [`haproxy_config`] holds against them too. Beside them, [`FrameDump`] and [`dump_stream`] print frames
+//! for people (all of feature `std`).
 //!
-//! An agent reads messages and writes actions. This one tells HAProxy which backend to use:
+//! An agent takes messages and sets variables. This one tells HAProxy which backend to use:
 //!
 //! ```no_run
 //! # #[cfg(feature = "server")]
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! use ringspoa::spop::{Messages, Scope, Variable};
-//! use ringspoa::{Agent, AgentError, Reply, Server, ServerConfig};
+//! use ringspoa::{Message, Router, Server, ServerConfig, Var};
 //!
-//! // Checked when this is compiled.
-//! const BACKEND: Variable<'static> = Variable::literal(Scope::Transaction, "backend");
-//!
-//! struct Route;
-//!
-//! impl Agent for Route {
-//!     fn handle_notify(
-//!         &mut self,
-//!         messages: &mut Messages<'_>,
-//!         reply: &mut Reply<'_>,
-//!     ) -> Result<(), AgentError> {
-//!         while let Some(message) = messages.next_message()? {
-//!             for argument in message {
-//!                 let argument = argument?;
-//!                 if let (b"path", Some(path)) = (argument.name, argument.value.as_bytes()) {
-//!                     let is_api = path.starts_with(b"/api/");
-//!                     reply.set_var(BACKEND, if is_api { "api" } else { "www" })?;
-//!                 }
-//!             }
-//!         }
-//!         Ok(())
-//!     }
+//! // What HAProxy sends.
+//! #[derive(Message)]
+//! #[spop(name = "route", event = "on-frontend-http-request")]
+//! struct Route<'a> {
+//!     #[spop(sample = "path")]
+//!     path: &'a [u8],
 //! }
 //!
-//! let server = Server::start(ServerConfig::default(), |_core| Ok(Route))?;
-//! server.join()?;
+//! // What it gets; the name is checked when this is compiled.
+//! const BACKEND: Var<str> = Var::txn("backend");
+//!
+//! let agent = |_core| {
+//!     Ok(Router::new("router", ()).on::<Route>(|(), route, reply| {
+//!         let is_api = route.path.starts_with(b"/api/");
+//!         Ok(reply.set(BACKEND, if is_api { "api" } else { "www" })?)
+//!     }))
+//! };
+//! Server::start(ServerConfig::default(), agent)?.join()?;
 //! # Ok(())
 //! # }
 //! # #[cfg(not(feature = "server"))]
 //! # fn main() {}
 //! ```
 //!
+//! The [`manual`] goes on from here: typed messages, slow work, testing, HAProxy's configuration,
+//! timeouts, deploying, how it works, and coming from another library.
+//!
 //! Whatever an agent does (answers, fails, panics, writes more than fits, or draws a [`Ticket`] and
 //! never sends it), HAProxy gets exactly one ACK for each NOTIFY.
 //!
 //! Features: `cli` (default) is what the `ringspoa` binary needs beside `server`; a library user
-//! who wants the server takes `default-features = false, features = ["server"]`. Without any, the
-//! crate is the codec and has no dependency.
+//! who wants the server takes `default-features = false, features = ["server"]`. `derive` is
+//! `#[derive(Message)]` alone. Without any, the crate is the codec and has no dependency.
 
 #![cfg_attr(not(any(feature = "std", test)), no_std)]
 
@@ -82,7 +79,11 @@ mod connection;
 #[cfg(feature = "std")]
 mod dump;
 #[cfg(feature = "std")]
+pub mod haproxy_config;
+#[cfg(feature = "std")]
 mod harness;
+#[cfg(any(doc, doctest))]
+pub mod manual;
 mod message;
 #[cfg(feature = "server")]
 mod metrics;
@@ -104,7 +105,11 @@ pub use connection::{
 #[cfg(feature = "std")]
 pub use dump::{FrameDump, FrameFault, StreamDump, StreamItem, dump_stream};
 #[cfg(feature = "std")]
-pub use harness::{Ack, Harness, IntoNotify, Pending};
+pub use haproxy_config::{ConfigTextError, HaproxyVersion, HaproxyVersionError, SpoeConfig};
+#[cfg(feature = "std")]
+pub use harness::{
+    Ack, Harness, IntoNotify, Pending, TestAnswer, TestClient, TestHaproxy, TestHaproxyError,
+};
 #[doc(hidden)]
 pub use message::derived;
 pub use message::{

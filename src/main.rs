@@ -1,5 +1,6 @@
 //! The `ringspoa` binary: flags, and the commands that they choose.
 
+mod check;
 mod config;
 mod decode;
 mod lines;
@@ -8,6 +9,7 @@ mod process;
 mod serve;
 mod service_manager;
 mod shown;
+mod spoe_config;
 
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -45,6 +47,8 @@ enum Command {
     /// it, connections included.
     Serve(Serve),
     Decode(decode::Decode),
+    Check(check::Check),
+    SpoeConfig(spoe_config::Print),
 }
 
 #[derive(Clone, Debug, Args)]
@@ -210,6 +214,8 @@ fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Serve(serve) => run_serve(serve),
         Command::Decode(decode) => decode::run(&decode, USAGE),
+        Command::Check(check) => check::run(&check, USAGE),
+        Command::SpoeConfig(print) => spoe_config::run(&print, USAGE),
     }
 }
 

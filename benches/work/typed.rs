@@ -43,9 +43,8 @@ impl Typed for One {
     fn by_hand<'a>(message: &mut spop::Message<'_, 'a>) -> Result<One, Fault> {
         let mut ip = None;
         while let Some(argument) = message.next_argument()? {
-            match argument.name {
-                b"ip" => ip = Some(argument.value.as_ip().ok_or(Fault::Wrong("ip"))?),
-                _ => {}
+            if argument.name == b"ip" {
+                ip = Some(argument.value.as_ip().ok_or(Fault::Wrong("ip"))?);
             }
         }
         Ok(One {

@@ -5,7 +5,8 @@ use std::collections::HashMap;
 use syn::meta::ParseNestedMeta;
 use syn::spanned::Spanned;
 use syn::{
-    Data, DeriveInput, Error, Fields, GenericParam, Ident, Lifetime, LitStr, Path, Result, Type,
+    Attribute, Data, DeriveInput, Error, Fields, GenericParam, Ident, Lifetime, LitStr, Path,
+    Result, Token, Type, token,
 };
 
 /// The events of HAProxy's `event` line (doc/SPOE.txt, 2.5).
@@ -47,7 +48,7 @@ impl Message {
     pub(crate) fn of(input: &DeriveInput) -> Result<Self> {
         let Data::Struct(data) = &input.data else {
             return Err(Error::new(
-                input.span(),
+                input.ident.span(),
                 "a message is a struct; for several messages, give a Router several structs",
             ));
         };
@@ -55,8 +56,8 @@ impl Message {
             Fields::Named(fields) => fields.named.iter().collect(),
             Fields::Unit => Vec::new(),
             Fields::Unnamed(fields) => {
-                return Err(Error::new(
-                    fields.span(),
+                return Err(Error::new_spanned(
+                    fields,
                     "a message is a struct with named fields: their names are those of its arguments",
                 ));
             }
@@ -71,12 +72,10 @@ impl Message {
             ringspoa: syn::parse_quote!(::ringspoa),
             fields: Vec::new(),
         };
-        for attribute in input.attrs.iter().filter(|a| a.path().is_ident("spop")) {
-            attribute.parse_nested_meta(|meta| message.attribute(&meta))?;
-        }
+        each(&input.attrs, |meta| message.attribute(meta))?;
         if named.len() > 255 {
             return Err(Error::new(
-                input.span(),
+                input.ident.span(),
                 "a message has at most 255 arguments: their count is one byte on the wire",
             ));
         }
@@ -89,7 +88,7 @@ impl Message {
         if meta.path.is_ident("name") {
             self.name = word(meta, "a message")?;
         } else if meta.path.is_ident("event") {
-            let event: LitStr = meta.value()?.parse()?;
+            let event = text(meta)?;
             if !EVENTS.contains(&event.value().as_str()) {
                 let events = EVENTS.join(", ");
                 return Err(Error::new(
@@ -99,22 +98,23 @@ impl Message {
             }
             self.event = Some(event.value());
         } else if meta.path.is_ident("condition") {
-            let condition: LitStr = meta.value()?.parse()?;
+            let condition = text(meta)?;
             if !condition.value().starts_with("if ") && !condition.value().starts_with("unless ") {
                 return Err(Error::new(
                     condition.span(),
                     "a condition begins with `if` or `unless`, as in \"if { path_beg /api }\"",
                 ));
             }
-            self.condition = Some(one_line(&condition)?);
+            self.condition = Some(one_line(&condition, "a condition")?);
         } else if meta.path.is_ident("deny_unknown_arguments") {
+            no_value(meta)?;
             self.denies_unknown = true;
         } else if meta.path.is_ident("crate") {
-            let path: LitStr = meta.value()?.parse()?;
-            self.ringspoa = path.parse()?;
+            self.ringspoa = text(meta)?.parse()?;
         } else {
-            return Err(meta.error(
-                "not known here: a message has name, event, condition, deny_unknown_arguments and crate",
+            return Err(unknown(
+                meta,
+                "a message has name, event, condition, deny_unknown_arguments and crate",
             ));
         }
         Ok(())
@@ -128,7 +128,9 @@ impl Message {
                 if let Some(other) = taken.insert(name, &field.ident) {
                     return Err(Error::new(
                         field.ident.span(),
-                        format!("argument {name} is that of field `{other}` already"),
+                        format!(
+                            "argument {name} is that of field `{other}` already: a name or an alias leads to one field"
+                        ),
                     ));
                 }
             }
@@ -142,7 +144,7 @@ impl Field {
         let ident = field
             .ident
             .clone()
-            .ok_or_else(|| Error::new(field.span(), "a field has a name"))?;
+            .ok_or_else(|| Error::new_spanned(field, "a field has a name"))?;
         let mut this = Self {
             name: syn::ext::IdentExt::unraw(&ident).to_string(),
             ident,
@@ -151,9 +153,7 @@ impl Field {
             sample: None,
             has_default: false,
         };
-        for attribute in field.attrs.iter().filter(|a| a.path().is_ident("spop")) {
-            attribute.parse_nested_meta(|meta| this.attribute(&meta))?;
-        }
+        each(&field.attrs, |meta| this.attribute(meta))?;
         Ok(this)
     }
 
@@ -163,20 +163,22 @@ impl Field {
         } else if meta.path.is_ident("alias") {
             self.aliases.push(word(meta, "an argument")?);
         } else if meta.path.is_ident("sample") {
-            let sample: LitStr = meta.value()?.parse()?;
+            let sample = text(meta)?;
             if sample.value().trim().is_empty() {
                 return Err(Error::new(
                     sample.span(),
                     "a sample is what HAProxy fetches, as in \"src\" or \"req.hdr(user-agent)\"",
                 ));
             }
-            self.sample = Some(one_line(&sample)?);
+            self.sample = Some(one_line(&sample, "a sample")?);
         } else if meta.path.is_ident("default") {
+            no_value(meta)?;
             self.has_default = true;
         } else {
-            return Err(
-                meta.error("not known here: an argument has name, alias, sample and default")
-            );
+            return Err(unknown(
+                meta,
+                "an argument has name, alias, sample and default",
+            ));
         }
         Ok(())
     }
@@ -189,20 +191,23 @@ fn lifetime(input: &DeriveInput) -> Result<Option<Lifetime>> {
         match parameter {
             GenericParam::Lifetime(parameter) if found.is_none() => {
                 if !parameter.bounds.is_empty() {
-                    return Err(Error::new(parameter.span(), "the lifetime takes no bounds"));
+                    return Err(Error::new_spanned(
+                        parameter,
+                        "the lifetime takes no bounds: it is that of the frame a message is read from",
+                    ));
                 }
                 found = Some(parameter.lifetime.clone());
             }
             GenericParam::Lifetime(parameter) => {
-                return Err(Error::new(
-                    parameter.span(),
+                return Err(Error::new_spanned(
+                    parameter,
                     "a message borrows from one frame: give it one lifetime",
                 ));
             }
             other => {
-                return Err(Error::new(
-                    other.span(),
-                    "a message has no parameters but one lifetime",
+                return Err(Error::new_spanned(
+                    other,
+                    "a message has no parameter but one lifetime: its arguments are of one type each",
                 ));
             }
         }
@@ -210,9 +215,59 @@ fn lifetime(input: &DeriveInput) -> Result<Option<Lifetime>> {
     Ok(found)
 }
 
+/// Takes what is in `#[spop(...)]`, where only an alias may be given twice.
+fn each(
+    attributes: &[Attribute],
+    mut take: impl FnMut(&ParseNestedMeta<'_>) -> Result<()>,
+) -> Result<()> {
+    let mut given = Vec::new();
+    for attribute in attributes.iter().filter(|a| a.path().is_ident("spop")) {
+        attribute.parse_nested_meta(|meta| {
+            let key = key(&meta);
+            if key != "alias" && given.contains(&key) {
+                return Err(meta.error(format!("`{key}` is given already")));
+            }
+            given.push(key);
+            take(&meta)
+        })?;
+    }
+    Ok(())
+}
+
+fn key(meta: &ParseNestedMeta<'_>) -> String {
+    let names = meta
+        .path
+        .segments
+        .iter()
+        .map(|segment| segment.ident.to_string());
+    names.collect::<Vec<_>>().join("::")
+}
+
+fn unknown(meta: &ParseNestedMeta<'_>, known: &str) -> Error {
+    meta.error(format!("`{}` is not known here: {known}", key(meta)))
+}
+
+/// The value of `key = "value"`.
+fn text(meta: &ParseNestedMeta<'_>) -> Result<LitStr> {
+    let key = key(meta);
+    let wrong = |span| Error::new(span, format!("`{key}` takes text: {key} = \"...\""));
+    if !meta.input.peek(Token![=]) {
+        return Err(wrong(meta.path.span()));
+    }
+    let value = meta.value()?;
+    value.parse().map_err(|error| wrong(error.span()))
+}
+
+fn no_value(meta: &ParseNestedMeta<'_>) -> Result<()> {
+    if meta.input.peek(Token![=]) || meta.input.peek(token::Paren) {
+        return Err(meta.error(format!("`{}` stands alone: it takes no value", key(meta))));
+    }
+    Ok(())
+}
+
 /// A name as HAProxy's configuration takes it: one word.
 fn word(meta: &ParseNestedMeta<'_>, whose: &str) -> Result<String> {
-    let literal: LitStr = meta.value()?.parse()?;
+    let literal = text(meta)?;
     let name = literal.value();
     let bad = |reason: &str| {
         Err(Error::new(
@@ -221,7 +276,7 @@ fn word(meta: &ParseNestedMeta<'_>, whose: &str) -> Result<String> {
         ))
     };
     if name.is_empty() {
-        return bad("is not empty");
+        return bad("must not be empty");
     }
     if name.len() > 255 {
         return bad("has at most 255 bytes");
@@ -235,12 +290,14 @@ fn word(meta: &ParseNestedMeta<'_>, whose: &str) -> Result<String> {
 }
 
 /// Text that goes into a line of a configuration.
-fn one_line(literal: &LitStr) -> Result<String> {
+fn one_line(literal: &LitStr, what: &str) -> Result<String> {
     let text = literal.value();
     if text.contains(char::is_control) {
         return Err(Error::new(
             literal.span(),
-            "this is one line of a configuration",
+            format!(
+                "{what} is on one line of a configuration: it has no line breaks or other control characters"
+            ),
         ));
     }
     Ok(text)
@@ -277,5 +334,19 @@ mod tests {
         assert_eq!(kebab_case("HTTPRequest"), "http-request");
         assert_eq!(kebab_case("Level2Check"), "level2-check");
         assert_eq!(kebab_case("Check_Ip"), "check-ip");
+    }
+
+    #[test]
+    fn a_message_has_as_many_arguments_as_their_count_can_say() {
+        let message = |count: u16| {
+            let names = (0..count).map(|index| quote::format_ident!("argument_{index}"));
+            Message::of(&syn::parse_quote!(struct Large { #(#names: u8,)* }))
+        };
+        assert!(message(255).is_ok());
+        let error = message(256).err().expect("one too many").to_string();
+        assert!(
+            error.starts_with("a message has at most 255 arguments"),
+            "{error}"
+        );
     }
 }

@@ -1,7 +1,8 @@
 //! The code of `impl Message`.
 
 use proc_macro2::{Literal, TokenStream};
-use quote::{format_ident, quote};
+use quote::{format_ident, quote, quote_spanned};
+use syn::spanned::Spanned;
 use syn::visit_mut::VisitMut;
 use syn::{Lifetime, Type};
 
@@ -94,14 +95,15 @@ fn decode(message: &Message) -> TokenStream {
         .map(|field| with_lifetime(message, &field.value, "'message"));
     let mut cases: Vec<Case> = Vec::new();
     for (index, (field, slot)) in message.fields.iter().zip(&slots).enumerate() {
+        // What a type lacks is said where the type is written.
         let fill = if field.has_default {
-            quote! { fill_or_default }
+            quote_spanned! { field.value.span()=> fill_or_default }
         } else {
-            quote! { fill }
+            quote_spanned! { field.value.span()=> fill }
         };
         for text in std::iter::once(&field.name).chain(&field.aliases) {
             let action = quote! {
-                #slot.#fill(DECLARATION, #index, argument.value)?
+                #slot.#fill(DECLARATION, #index, argument.value, rest)?
             };
             cases.push((text.as_bytes().to_vec(), action));
         }
@@ -120,9 +122,9 @@ fn decode(message: &Message) -> TokenStream {
             let index: usize = index;
             let ident = &field.ident;
             let take = if field.has_default {
-                quote! { take_or_default }
+                quote_spanned! { field.value.span()=> take_or_default }
             } else {
-                quote! { take }
+                quote_spanned! { field.value.span()=> take }
             };
             quote! { #ident: #slot.#take(DECLARATION, #index)? }
         });
@@ -131,6 +133,7 @@ fn decode(message: &Message) -> TokenStream {
             &<#ident #of as #ringspoa::Message>::DECLARATION;
         #(let mut #slots = #ringspoa::derived::Slot::<#types>::empty();)*
         loop {
+            let rest = message.rest();
             let argument = match message.next_argument() {
                 #ringspoa::derived::Result::Ok(#ringspoa::derived::Some(argument)) => argument,
                 #ringspoa::derived::Result::Ok(#ringspoa::derived::None) => break,
@@ -149,8 +152,12 @@ fn encode(message: &Message) -> TokenStream {
     let count = Literal::usize_suffixed(message.fields.len());
     let arguments = message.fields.iter().map(|field| {
         let Field { ident, name, .. } = field;
+        let value = with_lifetime(message, &field.value, "'_");
         quote! {
-            #ringspoa::spop::Argument::new(#name, #ringspoa::ArgumentValue::to_value(&self.#ident))
+            #ringspoa::spop::Argument::new(
+                #name,
+                <#value as #ringspoa::ArgumentValue<'_>>::to_value(&self.#ident),
+            )
         }
     });
     quote! {

@@ -4,6 +4,7 @@ use clap::{Parser, Subcommand};
 
 use crate::commands::ab::AbArgs;
 use crate::commands::compare::CompareArgs;
+use crate::commands::conform::ConformArgs;
 use crate::commands::export::ExportArgs;
 use crate::commands::plot::PlotArgs;
 use crate::commands::run::RunArgs;
@@ -15,7 +16,7 @@ use crate::commands::sweep::SweepArgs;
     version,
     about,
     after_help = "Exit codes: 0 all went well; 1 the run could not be made; \
-    2 wrong flags; 3 the run was made, and errors or violations were counted; 4 an agent is slower \
+    2 wrong flags; 3 the run was made, and errors, violations or failed rules were counted; 4 an agent is slower \
     than --fail-if-slower allows."
 )]
 pub(crate) struct Cli {
@@ -33,6 +34,8 @@ pub(crate) enum Command {
     Compare(CompareArgs),
     /// Searches the highest rate at which the agent still answers in time.
     Sweep(Box<SweepArgs>),
+    /// Checks what an agent does on the wire, rule by rule, in HAProxy's place.
+    Conform(Box<ConformArgs>),
     /// Draws saved runs: latency by percentile, and throughput over time.
     Plot(PlotArgs),
     /// Writes the latencies of a saved run for HdrHistogram's tools, or as CSV.

@@ -2,8 +2,8 @@
 //!
 //! [`run`] drives an agent as a [`Plan`] says and returns a [`SavedRun`]: settings, results and
 //! full histograms, of one round. [`SavedRun::add_rounds_of`] puts several rounds together, and
-//! [`Comparison`] says how two such runs differ, and whether that is more than their scatter. The
-//! binary `ringspoa-loadgen` is flags and printing around that.
+//! [`Comparison`] says how two such runs differ, and whether that is more than their scatter. [`conform()`] checks
+//! what an agent does on the wire instead of how fast it is. The binary `ringspoa-loadgen` is flags and printing around that.
 //!
 //! # How latency is counted
 //!
@@ -37,6 +37,7 @@
 
 mod client;
 mod compare;
+mod conform;
 mod connection;
 mod errors;
 mod expect;
@@ -55,6 +56,10 @@ mod sweep;
 pub use compare::{
     Better, CompareError, Comparison, Contestant, Difference, Method, Pairing, Row, Setting,
     Verdict,
+};
+pub use conform::{
+    ConformError, ConformPlan, Conformance, Exchange, Hostile, Rule, RuleResult, RuleVerdict, Side,
+    conform,
 };
 #[doc(hidden)]
 pub use connection::replay;

@@ -17,6 +17,7 @@ fn main() -> ExitCode {
         Command::Ab(args) => commands::ab::execute(&args),
         Command::Compare(args) => commands::compare::execute(&args),
         Command::Sweep(args) => commands::sweep::execute(&args),
+        Command::Conform(args) => commands::conform::execute(&args),
         Command::Plot(args) => commands::plot::execute(&args),
         Command::Export(args) => commands::export::execute(&args),
     };

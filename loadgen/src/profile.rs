@@ -642,15 +642,15 @@ fn mixed_v4() -> Vec<TypedData<'static>> {
 
 /// xorshift64*: as good as load needs, and three shifts.
 #[derive(Debug)]
-struct Random(u64);
+pub(crate) struct Random(u64);
 
 impl Random {
-    fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         Self(seed.max(1))
     }
 
     #[inline]
-    fn next(&mut self) -> u64 {
+    pub(crate) fn next(&mut self) -> u64 {
         self.0 ^= self.0 >> 12;
         self.0 ^= self.0 << 25;
         self.0 ^= self.0 >> 27;
@@ -663,7 +663,7 @@ impl Random {
         clippy::cast_possible_truncation,
         reason = "32 random bits times a 32-bit limit, shifted by 32, is below the limit"
     )]
-    fn below(&mut self, limit: u32) -> u32 {
+    pub(crate) fn below(&mut self, limit: u32) -> u32 {
         (((self.next() >> 32) * u64::from(limit)) >> 32) as u32
     }
 }

@@ -77,6 +77,11 @@ use crate::spop::{self, EncodeError, NotifyWriter};
 ///
 /// A field's type is anything that is an [`ArgumentValue`]: numbers, addresses, text, bytes, headers,
 /// `Option` of each for what may be missing or NULL, and types of your own.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is no message",
+    label = "no message",
+    note = "add `#[derive(ringspoa::Message)]` to it"
+)]
 pub trait Message {
     /// The same message, borrowing for some other lifetime.
     type Of<'a>: Message;
@@ -112,7 +117,7 @@ pub mod derived {
     use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
     use super::{ArgumentValue, MessageDeclaration, MessageError, ValueError};
-    use crate::spop::TypedData;
+    use crate::spop::{Argument, TypedData};
 
     /// A field while arguments are read: one of the two is used, by its type.
     ///
@@ -127,7 +132,9 @@ pub mod derived {
         v6: u128,
     }
 
-    impl<'a, T: ArgumentValue<'a>> Slot<T> {
+    // Bounds are those of the methods: where a field's type is none, the compiler then says so in words of
+    // the trait.
+    impl<T> Slot<T> {
         /// The field has not been met.
         #[inline(always)]
         pub const fn empty() -> Self {
@@ -141,12 +148,16 @@ pub mod derived {
 
         /// The field is met.
         #[inline(always)]
-        pub fn fill(
+        pub fn fill<'a>(
             &mut self,
             message: &'static MessageDeclaration,
             index: usize,
             value: TypedData<'a>,
-        ) -> Result<(), MessageError> {
+            rest: &'a [u8],
+        ) -> Result<(), MessageError>
+        where
+            T: ArgumentValue<'a>,
+        {
             if self.value.is_some() || self.version != 0 {
                 return Err(MessageError::duplicate(message, index));
             }
@@ -165,33 +176,37 @@ pub mod derived {
             }
             match T::read(value) {
                 Some(value) => self.value = Some(value),
-                None => return Err(refused::<T>(message, index, value)),
+                None => return Err(refused::<T>(message, index, rest)),
             }
             Ok(())
         }
 
         /// As [`fill`](Self::fill) for a field with a default: NULL is as good as nothing.
         #[inline(always)]
-        pub fn fill_or_default(
+        pub fn fill_or_default<'a>(
             &mut self,
             message: &'static MessageDeclaration,
             index: usize,
             value: TypedData<'a>,
+            rest: &'a [u8],
         ) -> Result<(), MessageError>
         where
-            T: Default,
+            T: ArgumentValue<'a> + Default,
         {
             match value {
                 TypedData::Null if self.value.is_none() && self.version == 0 => {
                     self.value = Some(T::default());
                     Ok(())
                 }
-                value => self.fill(message, index, value),
+                value => self.fill(message, index, value, rest),
             }
         }
 
         #[inline(always)]
-        fn take_if_there(self) -> Option<T> {
+        fn take_if_there<'a>(self) -> Option<T>
+        where
+            T: ArgumentValue<'a>,
+        {
             match self.version {
                 0 => self.value,
                 4 => T::from_address(IpAddr::V4(Ipv4Addr::from(self.v4.to_ne_bytes()))),
@@ -201,11 +216,14 @@ pub mod derived {
 
         /// The value once all arguments are read.
         #[inline(always)]
-        pub fn take(
+        pub fn take<'a>(
             self,
             message: &'static MessageDeclaration,
             index: usize,
-        ) -> Result<T, MessageError> {
+        ) -> Result<T, MessageError>
+        where
+            T: ArgumentValue<'a>,
+        {
             match self.take_if_there() {
                 Some(value) => Ok(value),
                 None => T::missing().ok_or_else(|| MessageError::missing(message, index)),
@@ -214,26 +232,28 @@ pub mod derived {
 
         /// As [`take`](Self::take) for a field with a default.
         #[inline(always)]
-        pub fn take_or_default(
+        pub fn take_or_default<'a>(
             self,
             _: &'static MessageDeclaration,
             _: usize,
         ) -> Result<T, MessageError>
         where
-            T: Default,
+            T: ArgumentValue<'a> + Default,
         {
             Ok(self.take_if_there().unwrap_or_default())
         }
     }
 
-    /// Asks a value that could not be read for the reason.
+    /// Asks a value that could not be read for the reason. It is decoded once more for that: one that is
+    /// handed over has to be in memory, and is then put there each time, 10 instructions an argument.
     #[cold]
     #[inline(never)]
     fn refused<'a, T: ArgumentValue<'a>>(
         message: &'static MessageDeclaration,
         index: usize,
-        value: TypedData<'a>,
+        rest: &'a [u8],
     ) -> MessageError {
+        let value = Argument::first_of(rest).map_or(TypedData::Null, |argument| argument.value);
         let error = T::from_value(value).err().unwrap_or(ValueError::Type);
         MessageError::value(message, index, error, &value)
     }

@@ -45,6 +45,13 @@ use crate::spop::TypedData;
 ///     method: Method,
 /// }
 /// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be read from an argument",
+    label = "no argument of a message is this",
+    note = "a field of a message is a number, a `bool`, an address, text as `&str`, bytes as `&[u8]`, \
+            `Headers`, or an `Option` of these",
+    note = "implement `ArgumentValue` for a type of your own"
+)]
 pub trait ArgumentValue<'a>: Sized {
     /// The types that [`from_value`](Self::from_value) may take: a configuration that sends others is
     /// found wrong before it runs.

@@ -132,6 +132,12 @@ impl<T: ?Sized> fmt::Display for Var<T> {
 }
 
 /// The type of a variable: what it is set to.
+#[diagnostic::on_unimplemented(
+    message = "no variable of HAProxy holds `{Self}`",
+    label = "no type of a variable",
+    note = "a variable is a `bool`, an `i32`, `u32`, `i64` or `u64`, an address, text as `str`, bytes as \
+            `[u8]`, a `HeaderBlob` or `HeaderNames`"
+)]
 pub trait VariableType {
     /// The value.
     type Value<'x>: Into<TypedData<'x>>;

@@ -140,6 +140,15 @@ impl<'a> Message<'_, 'a> {
         self.name
     }
 
+    /// What is left of the payload, beginning with the next argument. For derived code, which so need
+    /// not keep a value in case that it has to say why it is wrong.
+    #[doc(hidden)]
+    #[inline(always)]
+    #[must_use]
+    pub const fn rest(&self) -> &'a [u8] {
+        self.messages.rest
+    }
+
     /// How many arguments were not read yet.
     #[inline]
     #[must_use]
@@ -190,6 +199,11 @@ impl<'a> Argument<'a> {
             name: name.as_bytes(),
             value: value.into(),
         }
+    }
+
+    /// The argument at the front of what is left of a message.
+    pub(crate) fn first_of(rest: &'a [u8]) -> Option<Self> {
+        Self::read(&mut Reader::new(rest))
     }
 
     #[inline(always)]

@@ -57,7 +57,7 @@ pub(crate) enum Version {
 }
 
 impl Version {
-    const fn name(self) -> &'static str {
+    pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::V2_6 => "2.6",
             Self::V2_8 => "2.8",
@@ -73,7 +73,7 @@ impl Version {
     }
 
     /// The executable; a version that is not installed fails the test.
-    fn executable(self) -> PathBuf {
+    pub(crate) fn executable(self) -> PathBuf {
         let name = self.name();
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!(".haproxy/{name}/haproxy"));
         assert!(

@@ -8,18 +8,22 @@
 //! | `concurrency` | many streams a connection, several threads, Unix sockets |
 //! | `lifecycle` | health checks; reloads and restarts of HAProxy and of the agent |
 //! | `restart` | hand-overs and reloads of the binary under load |
+//! | `harness` | configurations made from declarations, and `TestHaproxy` for the tests of users |
 //! | `samples` | the configurations of dist/, with and without an agent |
+//! | `types` | what `ringspoa check` says of sample expressions |
 //! | `fixture`, `http` | processes and configuration; a client |
 #![cfg(all(feature = "server", feature = "cli"))]
 
 mod concurrency;
 mod fixture;
+mod harness;
 mod http;
 mod lifecycle;
 mod messages;
 mod remediation;
 mod restart;
 mod samples;
+mod types;
 
 macro_rules! scenarios {
     ($($theme:ident::$scenario:ident,)*) => {
@@ -61,7 +65,19 @@ scenarios! {
     lifecycle::agent_restart_under_load_over_a_unix_socket,
     restart::hand_overs_and_reloads_over_a_unix_socket,
     restart::hand_overs_and_reloads_over_tcp,
+    harness::variables_of_each_type_come_back,
+    harness::a_variable_that_is_not_set_is_none,
+    harness::an_agent_that_is_down_is_an_error_of_spoe,
+    harness::all_events_groups_and_scopes,
+    harness::samples_are_quoted,
+    harness::the_compiled_in_agent_is_asked,
+    harness::variables_that_do_not_fit_are_an_error,
+    harness::a_lost_connection_is_an_error_of_spoe,
+    harness::what_haproxy_says_is_in_the_error,
+    harness::bodies_are_waited_for,
+    harness::nothing_is_left_behind,
     samples::the_open_sample_asks_and_fails_open,
     samples::the_closed_sample_asks_and_fails_closed,
     samples::the_closed_sample_refuses_what_got_no_answer,
+    types::arguments_have_the_types_that_are_expected,
 }

@@ -37,15 +37,8 @@ pub(crate) struct TrafficArgs {
     /// Seconds a connection may take to open.
     #[arg(long, value_name = "S", default_value = "5", value_parser = seconds, allow_negative_numbers = true)]
     connect_timeout: Duration,
-    /// What to send: an address; a request; or what a TOML file says.
-    #[arg(long, value_name = "ip|http|FILE.toml", default_value = "ip")]
-    profile: String,
-    /// Sends the (first) message under this name.
-    #[arg(long, value_name = "NAME")]
-    message: Option<String>,
-    /// Sends this address always, instead of a mix of which half is in documentation networks.
-    #[arg(long, value_name = "ADDR")]
-    ip: Option<IpAddr>,
+    #[command(flatten)]
+    message: MessageArgs,
     /// Threads to share the connections.
     #[arg(long, value_name = "T", default_value_t = 1)]
     threads: usize,
@@ -65,6 +58,28 @@ pub(crate) struct TrafficArgs {
     expect: Vec<Expectation>,
 }
 
+/// What the NOTIFYs say.
+#[derive(Debug, Args)]
+pub(crate) struct MessageArgs {
+    /// What to send: an address; a request; or what a TOML file says.
+    #[arg(long, value_name = "ip|http|FILE.toml", default_value = "ip")]
+    profile: String,
+    /// Sends the (first) message under this name.
+    #[arg(long, value_name = "NAME")]
+    message: Option<String>,
+    /// Sends this address always, instead of a mix of which half is in documentation networks.
+    #[arg(long, value_name = "ADDR")]
+    ip: Option<IpAddr>,
+}
+
+impl MessageArgs {
+    /// The profile of these flags.
+    pub(crate) fn profile(&self) -> Result<Profile, String> {
+        Profile::load(&self.profile, self.message.as_deref(), self.ip)
+            .map_err(|error| format!("--profile: {error}"))
+    }
+}
+
 impl LoadArgs {
     /// The plan these flags describe, against one agent.
     pub(crate) fn plan(&self, target: &Target) -> Result<Plan, String> {
@@ -82,8 +97,7 @@ impl TrafficArgs {
         rate: Option<u64>,
         duration: Duration,
     ) -> Result<Plan, String> {
-        let profile = Profile::load(&self.profile, self.message.as_deref(), self.ip)
-            .map_err(|error| format!("--profile: {error}"))?;
+        let profile = self.message.profile()?;
         Ok(Plan {
             connections: self.connections,
             in_flight: self.in_flight,

@@ -14,6 +14,7 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 
 pub(crate) mod ab;
 pub(crate) mod compare;
+pub(crate) mod conform;
 pub(crate) mod export;
 mod load;
 pub(crate) mod plot;

@@ -4,6 +4,7 @@
 //! `tests/fuzz_corpus.rs` and `loadgen/tests/fuzz_corpus.rs` include these modules too, and put the
 //! committed inputs through them in every run of the tests.
 
+pub mod loadgen;
 #[path = "../../../src/logging.rs"]
 #[allow(
     unused,
@@ -12,5 +13,4 @@
     reason = "the binary's module, which that of the settings names"
 )]
 mod logging;
-pub mod loadgen;
 pub mod serve;

@@ -10,6 +10,7 @@ mod config;
 mod connection;
 mod control;
 mod decisions;
+mod haproxy_config;
 mod headers;
 mod list;
 mod memory;
@@ -21,6 +22,7 @@ pub use config::{config, flags};
 pub use connection::connection;
 pub use control::{disconnect, hello};
 pub use decisions::{decision_csv, decision_json, decision_lines, duration};
+pub use haproxy_config::haproxy_config;
 pub use headers::headers;
 pub use list::list;
 pub use notify::{ack, frame, notify};
@@ -42,6 +44,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("duration", duration),
     ("flags", flags),
     ("frame", frame),
+    ("haproxy_config", haproxy_config),
     ("headers", headers),
     ("hello", hello),
     ("list", list),

@@ -1,0 +1,144 @@
+//! `ringspoa spoe-config`: prints what HAProxy's configuration needs to ask an agent of this binary.
+
+use std::io::{self, ErrorKind, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+use ringspoa::agents::remediation::{AddressTable, RemediationAgent};
+use ringspoa::{Agent, AgentDeclaration, HaproxyVersion, SpoeConfig};
+
+use crate::config::Settings;
+
+/// Print the parts of HAProxy's configuration that fit an agent, made from what the agent declares.
+///
+/// Exit codes: 0 when printed, 1 if it cannot be written, 2 for bad flags or configuration.
+#[derive(Debug, Args)]
+pub(crate) struct Print {
+    /// Version of HAProxy, from 2.6 on
+    #[arg(long, value_name = "VERSION", default_value = "3.2")]
+    haproxy: String,
+    /// Agent to ask: remediation
+    #[arg(long, value_name = "NAME", default_value = "remediation")]
+    agent: String,
+    /// What to print: the SPOE file, the backend of haproxy.cfg, lines for frontends, or all of it
+    #[arg(
+        long,
+        value_name = "spoe|backend|frontend|all",
+        default_value = "all",
+        hide_possible_values = true
+    )]
+    part: Part,
+    /// Where HAProxy finds the agent, as in a `server` line: 127.0.0.1:9000,
+    /// unix@/run/ringspoa/ringspoa.sock [default: where the agent listens, by its configuration]
+    #[arg(long, value_name = "ADDR")]
+    address: Option<String>,
+    /// Configuration file of `ringspoa serve`: the first address of `listen` is where the agent is, and
+    /// requests wait a fifth longer than `agent-deadline-ms`, if that is set, instead of 100 ms
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Part {
+    Spoe,
+    Backend,
+    Frontend,
+    All,
+}
+
+/// The agents of this binary, by the names of `--agent`.
+pub(crate) fn agents() -> Vec<(&'static str, AgentDeclaration)> {
+    let remediation = RemediationAgent::new(AddressTable::default());
+    vec![("remediation", remediation.declaration())]
+}
+
+/// The versions that differ, or are in wide use.
+const VERSIONS: [HaproxyVersion; 6] = [
+    HaproxyVersion::V2_6,
+    HaproxyVersion::V2_8,
+    HaproxyVersion::V3_0,
+    HaproxyVersion::V3_1,
+    HaproxyVersion::V3_2,
+    HaproxyVersion::V3_3,
+];
+
+pub(crate) fn version(text: &str) -> Result<HaproxyVersion, String> {
+    let known = VERSIONS.map(|version| version.to_string()).join(", ");
+    match text.parse::<HaproxyVersion>() {
+        Ok(version) if version >= HaproxyVersion::V2_6 => Ok(version),
+        Ok(version) => Err(format!(
+            "--haproxy: HAProxy {version} is too old: want 2.6 or later, as in {known}"
+        )),
+        Err(error) => Err(format!("--haproxy: {error}; known are {known}")),
+    }
+}
+
+pub(crate) fn declaration(name: &str) -> Result<AgentDeclaration, String> {
+    let mut agents = agents();
+    match agents.iter().position(|(known, _)| *known == name) {
+        Some(index) => Ok(agents.swap_remove(index).1),
+        None => {
+            let known: Vec<_> = agents.iter().map(|(known, _)| *known).collect();
+            Err(format!(
+                "--agent: there is no agent '{name}'; there is {}",
+                known.join(", ")
+            ))
+        }
+    }
+}
+
+/// Runs the command; `usage` is the exit code for bad flags or configuration.
+pub(crate) fn run(arguments: &Print, usage: u8) -> ExitCode {
+    let text = match arguments.text() {
+        Ok(text) => text,
+        Err(error) => {
+            crate::complain(&error);
+            return ExitCode::from(usage);
+        }
+    };
+    match io::stdout().write_all(text.as_bytes()) {
+        Ok(()) => ExitCode::SUCCESS,
+        // Whoever reads has seen enough, as `head` does.
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(error) => {
+            crate::complain(&format!("cannot write the configuration: {error}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+impl Print {
+    fn text(&self) -> Result<String, String> {
+        let mut config =
+            SpoeConfig::new(&declaration(&self.agent)?).for_haproxy(version(&self.haproxy)?);
+        let settings = match &self.config {
+            // Not whether its users and files are here: HAProxy may run elsewhere.
+            Some(path) => Settings::load(path).map_err(|error| error.to_string())?,
+            None => Settings::default(),
+        };
+        let server = settings.server_config().map_err(|error| {
+            let file = self
+                .config
+                .iter()
+                .map(|path| format!("{}: ", path.display()));
+            format!("{}{error}", file.collect::<String>())
+        })?;
+        if let Some(deadline) = settings.agent_deadline_ms {
+            config = config.agent_deadline(Duration::from_millis(deadline));
+        }
+        match (&self.address, server.listen.first()) {
+            (Some(address), _) => config = config.address(address),
+            (None, Some(address)) => config = config.address(address),
+            (None, None) => {}
+        }
+        let text = match self.part {
+            Part::Spoe => config.spoe(),
+            Part::Backend => config.backend(),
+            Part::Frontend => config.frontend_lines(),
+            Part::All => config.text(),
+        };
+        text.map_err(|error| error.to_string())
+    }
+}

@@ -1,0 +1,8 @@
+//! `ringspoa check`: every finding where it belongs and nothing else, silence where all is well, and
+//! the word of the real HAProxy on both.
+
+mod cli;
+mod fixture;
+mod good;
+mod mistakes;
+mod table;

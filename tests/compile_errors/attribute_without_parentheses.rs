@@ -1,0 +1,8 @@
+//~ says: parentheses
+//~ at: =
+
+#[derive(ringspoa::Message)]
+#[spop = "visit"]
+struct Visit;
+
+fn main() {}
