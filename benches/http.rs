@@ -9,8 +9,8 @@ use divan::{AllocProfiler, Bencher, black_box};
 use ringspoa::Headers;
 use ringspoa::agents::remediation::messages::HttpRequest;
 use ringspoa::agents::remediation::{
-    CaptchaStatus, Claims, Decision, HostPattern, HostSettings, HostTable, Listed, Lookup, Policy,
-    PolicySettings, Remediation, TokenKey,
+    CaptchaStatus, Claims, HostPattern, HostSettings, HostTable, Listed, Lookup, Policy,
+    PolicySettings, Remediation, Ruling, TokenKey,
 };
 
 /// Adds lines on allocations to each benchmark that makes some.
@@ -152,8 +152,8 @@ fn decide(bencher: Bencher<'_, '_>, remediation: Remediation) {
     bencher.counter(ItemsCount::new(1_u32)).bench_local(|| {
         let decision = policy.decide_http(black_box(&request), &lookup, NOW, || [7; 16]);
         match decision {
-            Decision::Now(verdict) => verdict.variables().count(),
-            Decision::Ask(_) => unreachable!("nobody is asked"),
+            Ruling::Now(verdict) => verdict.variables().count(),
+            Ruling::Ask(_) => unreachable!("nobody is asked"),
         }
     });
 }

@@ -94,6 +94,17 @@ fn hits_are_listed_and_misses_are_not() {
             assert_eq!(table.range_count(), count, "{family:?}");
             assert_eq!(work::count_listed(&table, &list.hits), 500, "{family:?}");
             assert_eq!(work::count_listed(&table, &list.misses), 0, "{family:?}");
+            let snapshot = work::snapshot(&list.text);
+            assert_eq!(
+                work::count_remediated(&snapshot, &list.hits),
+                500,
+                "{family:?}"
+            );
+            assert_eq!(
+                work::count_remediated(&snapshot, &list.misses),
+                0,
+                "{family:?}"
+            );
         }
     }
 }

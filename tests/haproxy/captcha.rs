@@ -9,8 +9,8 @@ use ringspoa::agents::remediation::messages::{
     CrowdsecTcp, HttpRequest, ISOCODE, REDIRECT, REMEDIATION, VARIABLES,
 };
 use ringspoa::agents::remediation::{
-    Decision, HostSettings, Listed, Lookup, OutsideAnswer, Policy, PolicySettings, Question,
-    Remediation, form_field,
+    HostSettings, Listed, Lookup, OutsideAnswer, Policy, PolicySettings, Question, Remediation,
+    Ruling, form_field,
 };
 use ringspoa::spop::Messages;
 use ringspoa::{AgentDeclaration, AgentError, Message, Reply, SpoeConfig, TestHaproxy};
@@ -65,12 +65,12 @@ fn answer(
         let listed = lookup(request.address).listed;
         assert_eq!(said, Some(listed.map_or("allow", |listed| listed.word)));
         match policy.decide_http(&request, &lookup(request.address), NOW, || [7; 16]) {
-            Decision::Now(verdict) => {
+            Ruling::Now(verdict) => {
                 for (variable, value) in verdict.variables() {
                     reply.set(variable, value)?;
                 }
             }
-            Decision::Ask(mut inquiry) => {
+            Ruling::Ask(mut inquiry) => {
                 let mut ticket = reply.defer();
                 std::thread::spawn(move || {
                     let Some(Question::Captcha(question)) = inquiry.poll_question() else {

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use ringspoa::Headers;
 use ringspoa::agents::remediation::messages::HttpRequest;
 use ringspoa::agents::remediation::{
-    Decision, Inquiry, Listed, Lookup, NoAnswer, OutsideAnswer, OutsideResult, Policy, Question,
-    Remediation,
+    Inquiry, Listed, Lookup, NoAnswer, OutsideAnswer, OutsideResult, Policy, Question, Remediation,
+    Ruling,
 };
 
 use crate::site::{CAPTCHA, NOW, policy};
@@ -113,8 +113,8 @@ fn inquiry(policy: &Arc<Policy>, decided: Remediation) -> Box<Inquiry> {
         country: None,
     };
     match policy.decide_http(&request, &lookup, NOW, || [1; 16]) {
-        Decision::Ask(inquiry) => inquiry,
-        Decision::Now(verdict) => panic!("nobody is asked: {verdict:?}"),
+        Ruling::Ask(inquiry) => inquiry,
+        Ruling::Now(verdict) => panic!("nobody is asked: {verdict:?}"),
     }
 }
 

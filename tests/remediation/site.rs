@@ -8,9 +8,9 @@ use ringspoa::agents::remediation::messages::{
     RequestHeaders,
 };
 use ringspoa::agents::remediation::{
-    Claims, Decision, EndpointKind, HostSettings, Inquiry, Listed, Lookup, NoAnswer, OutsideAnswer,
+    Claims, EndpointKind, HostSettings, Inquiry, Listed, Lookup, NoAnswer, OutsideAnswer,
     OutsideRequest, OutsideResult, Policy, PolicySettings, Problem, Question, RemediationWords,
-    TokenKey, Verdict, form_field, parse_list,
+    Ruling, TokenKey, Verdict, form_field, parse_list,
 };
 use ringspoa::{Ack, Agent, AgentError, Harness, Headers, Reply, Router};
 
@@ -100,8 +100,8 @@ impl State {
         let policy = Arc::clone(&self.policy);
         let lookup = Self::lookup(request.address, policy.words());
         match policy.decide_http(request, &lookup, self.now, || [7; 16]) {
-            Decision::Now(verdict) => send(&mut self.counts, &verdict, reply),
-            Decision::Ask(mut inquiry) => {
+            Ruling::Now(verdict) => send(&mut self.counts, &verdict, reply),
+            Ruling::Ask(mut inquiry) => {
                 self.ask_around(&mut inquiry);
                 if !inquiry.is_settled() {
                     inquiry.handle_deadline();

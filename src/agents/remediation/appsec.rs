@@ -6,12 +6,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use serde::Deserialize;
 
+use super::dataset::Remediation;
 use super::outside::{
     EndpointId, EndpointKind, Endpoints, NoAnswer, OutsideRequest, OutsideResult,
 };
 use super::problem::{Problems, shown};
 use super::settings::{AppSecSettings, Secret};
-use super::words::{Remediation, RemediationWords};
+use super::words::RemediationWords;
 use crate::message::Headers;
 
 const DEFAULT_TIMEOUT: Duration = Duration::from_millis(200);

@@ -1,6 +1,7 @@
 //! IP remediation: is this address banned?
 //!
-//! `decisions` reads lists, `table` looks addresses up, `agent` speaks SPOE.
+//! `decisions` reads lists, `table` looks addresses up, `agent` speaks SPOE. `dataset` keeps decisions of
+//! several sources, with their origins and ends, and `files` reads them.
 //!
 //! The rest (feature `remediation`) is what CrowdSec's bouncer for HAProxy does beside that, as pure
 //! functions: `messages` has what comes and goes, `policy` what is configured, `hosts` finds it for a
@@ -12,11 +13,11 @@ mod agent;
 mod appsec;
 #[cfg(feature = "remediation")]
 mod captcha;
+mod dataset;
 #[cfg(feature = "remediation")]
 mod decide;
 mod decisions;
-#[cfg(feature = "remediation")]
-mod duration;
+mod files;
 #[cfg(feature = "remediation")]
 mod hosts;
 #[cfg(feature = "remediation")]
@@ -42,13 +43,21 @@ pub use captcha::{
     CaptchaVisit, Claims, CookieAttributes, HostCaptcha, Provider, ProviderAnswer, SecureCookie,
     TokenError, TokenKey, form_field, is_form, judge_provider, uuid_v4,
 };
+pub use dataset::{
+    Changes, CountryCode, Decision, DecisionCount, DecisionKind, DecisionStore, Expiry, Found,
+    KindId, Network, NetworkError, Networks, Remediation, Snapshot, SnapshotCell, SnapshotReader,
+    Source, SourceId, StoreError, Subject, SubjectError,
+};
 #[cfg(feature = "remediation")]
 pub use decide::{
-    Blocked, CaptchaCount, Counts, Decision, Inquiry, Listed, Lookup, Question, Verdict,
+    Blocked, CaptchaCount, Counts, Inquiry, Listed, Lookup, Question, Ruling, Verdict,
 };
 pub use decisions::{ListError, embedded, parse_list};
+pub use files::{
+    Defaults, DurationError, OnBadRecord, Summary, parse_csv, parse_duration, parse_lines,
+};
 #[cfg(feature = "remediation")]
-pub use duration::{DurationError, parse_duration};
+pub use files::{StreamPart, parse_json, parse_stream};
 #[cfg(feature = "remediation")]
 pub use hosts::{HostPattern, HostTable, PatternError, PatternFault, host_name};
 #[cfg(feature = "remediation")]
@@ -66,4 +75,4 @@ pub use settings::{
 };
 pub use table::AddressTable;
 #[cfg(feature = "remediation")]
-pub use words::{Remediation, RemediationWordError, RemediationWords};
+pub use words::{RemediationWordError, RemediationWords};

@@ -60,15 +60,17 @@ impl<'p> Problems<'p> {
         let Some(text) = text.filter(|text| !text.is_empty()) else {
             return default;
         };
-        match super::duration::parse_duration(text) {
-            Ok(duration) if !duration.is_zero() => duration,
-            result => {
-                let reason = result.map_or_else(|error| error.to_string(), |_| "is zero".into());
-                let text = shown(text);
-                self.warning(key, format_args!("{text} {reason}: {default:?} is used"));
-                default
-            }
-        }
+        let reason = match super::files::parse_duration(text) {
+            Ok(ns) => match u64::try_from(ns) {
+                Ok(0) => "is zero".to_owned(),
+                Ok(ns) => return std::time::Duration::from_nanos(ns),
+                Err(_) => "is negative".to_owned(),
+            },
+            Err(error) => format!("is {error}"),
+        };
+        let text = shown(text);
+        self.warning(key, format_args!("{text} {reason}: {default:?} is used"));
+        default
     }
 
     /// Whether a text can be put into a page as it is: neither HAProxy nor the Lua code in front of it

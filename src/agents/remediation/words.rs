@@ -3,51 +3,7 @@
 use std::collections::HashMap;
 use std::fmt;
 
-/// What is done about a client, from the mildest to the hardest: the higher of two wins.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[repr(u8)]
-#[non_exhaustive]
-pub enum Remediation {
-    /// The client may pass.
-    #[default]
-    Allow,
-    /// A word that means nothing here: the client may pass, and is told apart.
-    Unknown,
-    /// The client has to solve a captcha.
-    Captcha,
-    /// The client is turned away.
-    Ban,
-}
-
-impl Remediation {
-    /// The remediation of this word, exactly as it is spelt here; any other word is `Unknown`.
-    #[must_use]
-    pub fn from_word(word: &str) -> Self {
-        match word {
-            "allow" => Self::Allow,
-            "captcha" => Self::Captcha,
-            "ban" => Self::Ban,
-            _ => Self::Unknown,
-        }
-    }
-
-    /// The word for it.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Allow => "allow",
-            Self::Unknown => "unknown",
-            Self::Captcha => "captcha",
-            Self::Ban => "ban",
-        }
-    }
-}
-
-impl fmt::Display for Remediation {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.as_str())
-    }
-}
+use super::dataset::Remediation;
 
 /// What words mean that decisions and AppSec may have beside `allow`, `captcha` and `ban`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

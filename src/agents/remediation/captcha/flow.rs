@@ -8,8 +8,8 @@ use super::form::push_field;
 use super::{
     Captcha, CaptchaStatus, Claims, CookieAttributes, HostCaptcha, form_field, is_form, uuid_v4,
 };
+use crate::agents::remediation::dataset::Remediation;
 use crate::agents::remediation::outside::{OutsideRequest, OutsideResult};
-use crate::agents::remediation::words::Remediation;
 
 /// The longest solution that a provider is asked about, in bytes. Those of the known providers have some
 /// hundreds to some thousands.

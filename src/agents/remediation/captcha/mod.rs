@@ -21,11 +21,11 @@ pub use token::{CaptchaStatus, Claims, TokenError, TokenKey, uuid_v4};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
+use super::dataset::Remediation;
 use super::hosts::host_name;
 use super::outside::{EndpointId, EndpointKind, Endpoints};
 use super::problem::{Problems, shown};
 use super::settings::{BindingSettings, CaptchaSettings, Secret};
-use super::words::Remediation;
 
 const DEFAULT_TIMEOUT_S: i64 = 5;
 const MAX_TIMEOUT_S: i64 = 300;

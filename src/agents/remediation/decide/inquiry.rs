@@ -8,9 +8,9 @@ use crate::agents::remediation::appsec::{AppSec, AppSecFailure, AppSecVerdict};
 use crate::agents::remediation::captcha::{
     CaptchaAwaiting, CaptchaStep, ProviderAnswer, judge_provider,
 };
+use crate::agents::remediation::dataset::Remediation;
 use crate::agents::remediation::outside::{OutsideRequest, OutsideResult};
 use crate::agents::remediation::policy::{Host, Policy};
-use crate::agents::remediation::words::Remediation;
 
 /// A request that waits for answers: whom to ask, and what is known meanwhile.
 ///

@@ -24,9 +24,9 @@ use std::sync::Arc;
 
 use super::appsec::{AppSec, AppSecVerdict};
 use super::captcha::{CaptchaOutcome, CaptchaStep, CaptchaVisit};
+use super::dataset::Remediation;
 use super::messages::HttpRequest;
 use super::policy::{Host, Policy};
-use super::words::Remediation;
 
 /// What is known of an address before anything else.
 #[derive(Clone, Copy, Debug, Default)]
@@ -50,7 +50,7 @@ pub struct Listed<'a> {
 
 /// What becomes of a request.
 #[derive(Debug)]
-pub enum Decision<'a> {
+pub enum Ruling<'a> {
     /// This.
     Now(Verdict<'a>),
     /// Others have to be asked first.
@@ -76,11 +76,11 @@ impl Policy {
         lookup: &Lookup<'a>,
         now_unix_s: u64,
         random: impl FnOnce() -> [u8; 16],
-    ) -> Decision<'a> {
+    ) -> Ruling<'a> {
         let Some(address) = request.address else {
             // What was said of the connection is all there is.
             let said = request.remediation.map(said);
-            return Decision::Now(Verdict::without_address(said));
+            return Ruling::Now(Verdict::without_address(said));
         };
         let lookup = self.lookup(address, lookup);
         let facts = Facts::new(address, request.remediation, &lookup);
@@ -120,10 +120,10 @@ impl Policy {
         };
         let Some(appsec) = appsec.filter(is_asked) else {
             if provider.is_none() {
-                return Decision::Now(Verdict::new(host, &lookup, facts, &progress));
+                return Ruling::Now(Verdict::new(host, &lookup, facts, &progress));
             }
             let inquiry = Inquiry::new(self, rank, &lookup, facts, progress, provider);
-            return Decision::Ask(Box::new(inquiry));
+            return Ruling::Ask(Box::new(inquiry));
         };
         let is_later = provider.is_some() && !appsec.always_send;
         let if_captcha =
@@ -131,7 +131,7 @@ impl Policy {
         let question = appsec.question(&request.inspected());
         let mut inquiry = Inquiry::new(self, rank, &lookup, facts, progress, provider);
         inquiry.set_appsec(question, is_later, if_captcha);
-        Decision::Ask(Box::new(inquiry))
+        Ruling::Ask(Box::new(inquiry))
     }
 
     /// What is known of an address, without the decision on it if it passes whatever is decided.

@@ -3,13 +3,13 @@
 use super::{Facts, Lookup, Progress};
 use crate::agents::remediation::appsec::AppSecFailure;
 use crate::agents::remediation::captcha::{Captcha, CaptchaStatus};
+use crate::agents::remediation::dataset::Remediation;
 use crate::agents::remediation::messages::{
     APPSEC_HTTP_STATUS, CAPTCHA_COOKIE_HEADER, CAPTCHA_FRONTEND_JS, CAPTCHA_FRONTEND_KEY,
     CAPTCHA_SITE_KEY, CAPTCHA_STATUS, CONTACT_US_URL, DECISION_TYPE, ISOCODE, REDIRECT,
     REMEDIATION,
 };
 use crate::agents::remediation::policy::Host;
-use crate::agents::remediation::words::Remediation;
 use crate::message::Var;
 
 /// The longest word of a decision that is passed on, in bytes.

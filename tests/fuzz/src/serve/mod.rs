@@ -10,6 +10,7 @@ mod captcha;
 mod config;
 mod connection;
 mod control;
+mod decisions;
 mod haproxy_config;
 mod headers;
 mod hosts;
@@ -23,6 +24,7 @@ pub use captcha::{form, token};
 pub use config::{config, flags};
 pub use connection::connection;
 pub use control::{disconnect, hello};
+pub use decisions::{decision_csv, decision_json, decision_lines, duration};
 pub use haproxy_config::haproxy_config;
 pub use headers::headers;
 pub use hosts::host_pattern;
@@ -39,7 +41,11 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("ack", ack),
     ("config", config),
     ("connection", connection),
+    ("decision_csv", decision_csv),
+    ("decision_json", decision_json),
+    ("decision_lines", decision_lines),
     ("disconnect", disconnect),
+    ("duration", duration),
     ("flags", flags),
     ("form", form),
     ("frame", frame),
