@@ -5,12 +5,14 @@
 //!
 //! The rest (feature `remediation`) is what CrowdSec's bouncer for HAProxy does beside that, as pure
 //! functions: `messages` has what comes and goes, `policy` what is configured, `hosts` finds it for a
-//! host, `captcha` and `appsec` know those two, `decide` puts all together, and `outside` is how it has
-//! others asked.
+//! host, `captcha` and `appsec` know those two, `decide` puts all together, `outside` is how it has
+//! others asked, and `bouncer` is the agent that does it.
 
 mod agent;
 #[cfg(feature = "remediation")]
 mod appsec;
+#[cfg(feature = "remediation")]
+mod bouncer;
 #[cfg(feature = "remediation")]
 mod captcha;
 mod dataset;
@@ -37,6 +39,8 @@ mod words;
 pub use agent::RemediationAgent;
 #[cfg(feature = "remediation")]
 pub use appsec::{AppSec, AppSecFailure, AppSecVerdict, FailureAction, InspectedRequest};
+#[cfg(feature = "remediation")]
+pub use bouncer::{BlockedLabels, Bouncer, BouncerCounts};
 #[cfg(feature = "remediation")]
 pub use captcha::{
     Binding, CAPTCHA_COOKIE, Captcha, CaptchaAwaiting, CaptchaOutcome, CaptchaStatus, CaptchaStep,

@@ -1,0 +1,411 @@
+//! The agent of CrowdSec's messages: decisions are looked up on the core, providers of captchas and AppSec
+//! asked on the outbound thread, so that no answer waits for another's.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::hash::{BuildHasher, RandomState};
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use super::dataset::{Remediation, SnapshotCell, SnapshotReader};
+use super::decide::{Counts, Inquiry, Listed, Lookup, Question, Ruling, Verdict};
+use super::messages::{CrowdsecHttpBody, CrowdsecHttpNoBody, CrowdsecTcp, HttpRequest, VARIABLES};
+use super::outside::{EndpointKind, NoAnswer, OutsideAnswer, OutsideRequest};
+use super::policy::Policy;
+use crate::agent::{Agent, AgentError, Reply, Router, Ticket};
+use crate::outbound::{
+    Endpoint, EndpointConfig, EndpointError, FailureKind, Method, Outbound, OutboundError, Request,
+    Response,
+};
+
+/// Questions end so long before the agent's deadline, to have their verdict answered and not the
+/// fallback.
+const MARGIN: Duration = Duration::from_millis(5);
+
+/// What CrowdSec's bouncer for HAProxy does, with the same messages and variables.
+///
+/// It is shared by all cores; each has an [`agent`](Self::agent) of it. Decisions come from a
+/// [`SnapshotCell`], which somebody else keeps up to date.
+///
+/// ```
+/// use std::sync::Arc;
+/// use std::time::Duration;
+///
+/// use ringspoa::agents::remediation::messages::{CrowdsecTcp, REMEDIATION};
+/// use ringspoa::agents::remediation::{
+///     Bouncer, Decision, DecisionStore, Network, Policy, PolicySettings, SnapshotCell, Source,
+/// };
+/// use ringspoa::outbound::{Outbound, OutboundConfig};
+/// use ringspoa::Harness;
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let mut decisions = DecisionStore::new();
+/// let source = decisions.add_source(Source::default())?;
+/// decisions.insert(source, &Decision::new("192.0.2.0/24".parse::<Network>()?, "ban", "cscli"))?;
+/// decisions.apply(0);
+///
+/// let (policy, _problems) = Policy::new(PolicySettings::default())?;
+/// let outbound = Outbound::start(OutboundConfig::default())?;
+/// let cell = SnapshotCell::new(Arc::clone(decisions.snapshot()));
+/// let bouncer = Bouncer::new(Arc::new(policy), cell, &outbound, Duration::from_millis(400))?;
+///
+/// let mut harness = Harness::new(bouncer.agent());
+/// let message = CrowdsecTcp { src_ip: Some([192, 0, 2, 7].into()) };
+/// let ack = harness.notify(&message).ack();
+/// assert_eq!(ack.get(REMEDIATION), Some("ban"));
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+pub struct Bouncer {
+    parts: Arc<Parts>,
+}
+
+#[derive(Debug)]
+struct Parts {
+    policy: Arc<Policy>,
+    decisions: Arc<SnapshotCell>,
+    /// As [`Policy::endpoints`].
+    endpoints: Vec<Endpoint>,
+    /// How long a request may wait for all questions together.
+    patience: Duration,
+    cores: Mutex<Vec<Arc<CoreCounts>>>,
+}
+
+impl Bouncer {
+    /// A bouncer that answers within `deadline`, that of the server: what has not been answered by
+    /// others shortly before counts as no answer, and each verdict is what is known then.
+    ///
+    /// # Errors
+    ///
+    /// An address of a captcha provider or an AppSec that no call can be made to.
+    pub fn new(
+        policy: Arc<Policy>,
+        decisions: Arc<SnapshotCell>,
+        outbound: &Outbound,
+        deadline: Duration,
+    ) -> Result<Self, EndpointError> {
+        let endpoint = |need: &super::outside::EndpointNeed| {
+            let name = match need.kind {
+                EndpointKind::Captcha => "captcha",
+                EndpointKind::AppSec => "appsec",
+            };
+            outbound.endpoint(EndpointConfig::new(name, need.url.as_str()))
+        };
+        let endpoints = policy.endpoints().iter().map(endpoint);
+        let endpoints = endpoints.collect::<Result<_, _>>()?;
+        Ok(Self {
+            parts: Arc::new(Parts {
+                policy,
+                decisions,
+                endpoints,
+                patience: deadline.saturating_sub(MARGIN),
+                cores: Mutex::default(),
+            }),
+        })
+    }
+
+    /// An agent, for one core.
+    #[must_use]
+    pub fn agent(&self) -> impl Agent + use<> {
+        let counts = Arc::<CoreCounts>::default();
+        lock(&self.parts.cores).push(Arc::clone(&counts));
+        let state = Core {
+            parts: Arc::clone(&self.parts),
+            decisions: self.parts.decisions.reader(),
+            counts,
+            random: RandomState::new(),
+            visitors: 0,
+        };
+        let mut router = Router::new("crowdsec", state)
+            .on::<CrowdsecTcp>(Core::tcp)
+            .on::<CrowdsecHttpBody<'_>>(|core: &mut Core, message, reply| {
+                core.http(&HttpRequest::from(&message), reply)
+            })
+            .on::<CrowdsecHttpNoBody<'_>>(|core, message, reply| {
+                core.http(&HttpRequest::from(&message), reply)
+            });
+        for variable in VARIABLES {
+            router = router.sets(variable);
+        }
+        router
+    }
+
+    /// What has been counted on all cores.
+    #[must_use]
+    pub fn counts(&self) -> BouncerCounts {
+        let mut sum = BouncerCounts::default();
+        for core in lock(&self.parts.cores).iter() {
+            sum.processed_v4 += core.processed_v4.load(Ordering::Relaxed);
+            sum.processed_v6 += core.processed_v6.load(Ordering::Relaxed);
+            for (labels, count) in lock(&core.blocked).iter() {
+                *sum.blocked.entry(labels.clone()).or_default() += count;
+            }
+        }
+        sum
+    }
+}
+
+/// What a [`Bouncer`] has counted.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct BouncerCounts {
+    /// Requests from IPv4 addresses that were judged.
+    pub processed_v4: u64,
+    /// The same from IPv6 addresses.
+    pub processed_v6: u64,
+    /// Requests that did not pass.
+    pub blocked: BTreeMap<BlockedLabels, u64>,
+}
+
+/// What requests that did not pass are told apart by.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct BlockedLabels {
+    /// Who decided.
+    pub origin: String,
+    /// `ipv4` or `ipv6`.
+    pub ip_type: &'static str,
+    /// What was decided.
+    pub remediation: Remediation,
+}
+
+/// The counters of one core: written by it, and by the outbound thread for what it was asked.
+#[derive(Debug, Default)]
+struct CoreCounts {
+    processed_v4: AtomicU64,
+    processed_v6: AtomicU64,
+    /// Taken for requests that do not pass, by nobody else but whoever reads it.
+    blocked: Mutex<BTreeMap<BlockedLabels, u64>>,
+}
+
+impl CoreCounts {
+    fn note(&self, counts: &Counts<'_>) {
+        if counts.is_processed {
+            let processed = match counts.is_ipv6 {
+                true => &self.processed_v6,
+                false => &self.processed_v4,
+            };
+            processed.fetch_add(1, Ordering::Relaxed);
+        }
+        for blocked in [counts.blocked, counts.blocked_by_appsec]
+            .into_iter()
+            .flatten()
+        {
+            let labels = BlockedLabels {
+                origin: blocked.origin.to_owned(),
+                ip_type: counts.ip_type(),
+                remediation: blocked.remediation,
+            };
+            *lock(&self.blocked).entry(labels).or_default() += 1;
+        }
+    }
+}
+
+/// What a core has.
+struct Core {
+    parts: Arc<Parts>,
+    decisions: SnapshotReader,
+    counts: Arc<CoreCounts>,
+    /// Keys of its own, which nobody outside can know.
+    random: RandomState,
+    /// Those who were given random bytes.
+    visitors: u64,
+}
+
+impl Core {
+    fn tcp(&mut self, message: CrowdsecTcp, reply: &mut Reply<'_>) -> Result<(), AgentError> {
+        let policy = &self.parts.policy;
+        let lookup = look_up(&mut self.decisions, policy, message.src_ip);
+        let verdict = policy.decide_tcp(message.src_ip, &lookup);
+        self.counts.note(&verdict.counts);
+        answer(&verdict, reply)
+    }
+
+    fn http(&mut self, request: &HttpRequest<'_>, reply: &mut Reply<'_>) -> Result<(), AgentError> {
+        let policy = &self.parts.policy;
+        let lookup = look_up(&mut self.decisions, policy, request.address);
+        let (random, visitors) = (&self.random, &mut self.visitors);
+        let bytes = || {
+            // SipHash under a secret key, of numbers that never come again.
+            *visitors += 2;
+            let halves = [*visitors, *visitors + 1].map(|number| random.hash_one(number));
+            ((u128::from(halves[0]) << 64) | u128::from(halves[1])).to_ne_bytes()
+        };
+        match policy.decide_http(request, &lookup, unix_s(), bytes) {
+            Ruling::Now(verdict) => {
+                self.counts.note(&verdict.counts);
+                answer(&verdict, reply)
+            }
+            Ruling::Ask(inquiry) => {
+                let asked = Asked {
+                    parts: Arc::clone(&self.parts),
+                    counts: Arc::clone(&self.counts),
+                    end: Instant::now() + self.parts.patience,
+                    pending: Mutex::new(Pending {
+                        inquiry,
+                        ticket: Some(reply.defer()),
+                    }),
+                };
+                Arc::new(asked).go_on();
+                Ok(())
+            }
+        }
+    }
+}
+
+fn look_up<'s>(
+    decisions: &'s mut SnapshotReader,
+    policy: &Policy,
+    address: Option<IpAddr>,
+) -> Lookup<'s> {
+    let found = address.and_then(|address| decisions.snapshot().lookup(address));
+    Lookup {
+        listed: found.map(|found| Listed {
+            remediation: match found.remediation() {
+                Remediation::Unknown => policy.words().remediation(found.word()),
+                remediation => remediation,
+            },
+            word: found.word(),
+            origin: found.origin(),
+        }),
+        country: None,
+    }
+}
+
+fn answer(verdict: &Verdict<'_>, reply: &mut Reply<'_>) -> Result<(), AgentError> {
+    for (variable, value) in verdict.variables() {
+        reply.set(variable, value)?;
+    }
+    Ok(())
+}
+
+fn unix_s() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default()
+        .as_secs()
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // What is behind the locks of this file is whole at any time.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A request about which others are asked. Its questions go out at once; each answer comes to it on
+/// whatever thread, and may bring another question.
+struct Asked {
+    parts: Arc<Parts>,
+    counts: Arc<CoreCounts>,
+    /// When nobody is waited for any longer.
+    end: Instant,
+    pending: Mutex<Pending>,
+}
+
+struct Pending {
+    inquiry: Box<Inquiry>,
+    /// `None` once the verdict has been sent.
+    ticket: Option<Ticket>,
+}
+
+impl Asked {
+    /// Asks what is to be asked now, and sends the verdict if there is one.
+    fn go_on(self: &Arc<Self>) {
+        loop {
+            // The lock is not held over a call: one that is refused is answered before it returns.
+            let question = {
+                let mut pending = lock(&self.pending);
+                if self.end <= Instant::now() {
+                    pending.inquiry.handle_deadline();
+                }
+                self.send_if_settled(&mut pending);
+                pending.inquiry.poll_question()
+            };
+            match question {
+                None => return,
+                Some(Question::Captcha(request)) => self.ask(&request, |inquiry, result| {
+                    inquiry.handle_provider(result, unix_s());
+                }),
+                Some(Question::AppSec(request)) => self.ask(&request, |inquiry, result| {
+                    inquiry.handle_appsec(result);
+                }),
+            }
+        }
+    }
+
+    fn send_if_settled(&self, pending: &mut Pending) {
+        if !pending.inquiry.is_settled() {
+            return;
+        }
+        let Some(mut ticket) = pending.ticket.take() else {
+            return;
+        };
+        let verdict = pending.inquiry.verdict();
+        self.counts.note(&verdict.counts);
+        for (variable, value) in verdict.variables() {
+            // What does not fit makes it the fallback.
+            let _ = ticket.set(variable, value);
+        }
+        ticket.send();
+    }
+
+    fn ask(
+        self: &Arc<Self>,
+        question: &OutsideRequest,
+        take: impl FnOnce(&mut Inquiry, &Result<OutsideAnswer<'_>, NoAnswer>) + Send + 'static,
+    ) {
+        let asked = Arc::clone(self);
+        let deadline = self.end.saturating_duration_since(Instant::now());
+        let deadline = deadline.min(question.timeout);
+        let endpoint = &self.parts.endpoints[question.endpoint.index()];
+        let max_len = question.max_answer_len;
+        endpoint.call(
+            outbound_request(question),
+            deadline,
+            max_len,
+            move |result| {
+                {
+                    let mut pending = lock(&asked.pending);
+                    take(&mut pending.inquiry, &outside_result(&result));
+                }
+                asked.go_on();
+            },
+        );
+    }
+}
+
+impl fmt::Debug for Asked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Asked").finish_non_exhaustive()
+    }
+}
+
+fn outbound_request(question: &OutsideRequest) -> Request {
+    let method = match question.is_post {
+        true => Method::Post,
+        false => Method::Get,
+    };
+    let mut request = Request::new(method, "");
+    for (name, value) in question.headers() {
+        // What cannot be sent, or is for whoever sends it to say, is left out.
+        let _ = request.header(name, value);
+    }
+    request.body(question.body.clone());
+    request
+}
+
+fn outside_result(result: &Result<Response, OutboundError>) -> Result<OutsideAnswer<'_>, NoAnswer> {
+    match result {
+        Ok(response) => Ok(OutsideAnswer {
+            status: response.status(),
+            content_type: response.header("content-type"),
+            body: response.body(),
+        }),
+        Err(error) => Err(match error.fault().kind() {
+            FailureKind::Timeout => NoAnswer::TimedOut,
+            FailureKind::TooLarge => NoAnswer::TooLarge,
+            _ => NoAnswer::Failed,
+        }),
+    }
+}
