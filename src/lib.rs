@@ -86,6 +86,8 @@ mod harness;
 mod message;
 #[cfg(feature = "server")]
 mod metrics;
+#[cfg(feature = "outbound")]
+pub mod outbound;
 #[cfg(feature = "server")]
 mod server;
 pub mod spop;

@@ -18,6 +18,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
         &["agent", "connection", "haproxy_config", "message", "spop"],
     ),
     ("metrics", &[]),
+    ("outbound", &[]),
     (
         "server",
         &["agent", "connection", "dump", "metrics", "spop"],
@@ -100,7 +101,7 @@ fn rooms_import_only_what_the_map_allows() {
 }
 
 #[test]
-fn only_the_server_knows_the_runtime_and_the_codec_knows_core_only() {
+fn only_the_server_knows_its_runtime_and_the_codec_knows_core_only() {
     for (path, text) in code() {
         let room = room(&path);
         for outside in ["monoio", "io_uring::", "core_affinity", "socket2", "nix::"] {
@@ -113,6 +114,13 @@ fn only_the_server_knows_the_runtime_and_the_codec_knows_core_only() {
             }
             assert!(
                 room == "server" || !text.contains(outside),
+                "{} names {outside}",
+                path.display()
+            );
+        }
+        for outside in ["tokio", "hyper", "rustls"] {
+            assert!(
+                room == "outbound" || !text.contains(outside),
                 "{} names {outside}",
                 path.display()
             );
