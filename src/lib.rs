@@ -87,6 +87,8 @@ pub mod manual;
 mod message;
 #[cfg(feature = "server")]
 mod metrics;
+#[cfg(feature = "outbound")]
+pub mod outbound;
 #[cfg(feature = "server")]
 mod server;
 pub mod spop;

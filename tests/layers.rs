@@ -26,6 +26,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
         ],
     ),
     ("metrics", &[]),
+    ("outbound", &[]),
     (
         "server",
         &["agent", "connection", "dump", "metrics", "spop"],
@@ -117,7 +118,7 @@ fn names(text: &str, what: &str) -> bool {
 }
 
 #[test]
-fn only_the_server_knows_the_runtime_and_the_codec_knows_core_only() {
+fn only_the_server_knows_its_runtime_and_the_codec_knows_core_only() {
     for (path, text) in code() {
         let room = room(&path);
         for outside in ["monoio", "io_uring::", "core_affinity", "socket2", "nix::"] {
@@ -130,6 +131,13 @@ fn only_the_server_knows_the_runtime_and_the_codec_knows_core_only() {
             }
             assert!(
                 room == "server" || !names(&text, outside),
+                "{} names {outside}",
+                path.display()
+            );
+        }
+        for outside in ["tokio", "hyper", "rustls"] {
+            assert!(
+                room == "outbound" || !text.contains(outside),
                 "{} names {outside}",
                 path.display()
             );

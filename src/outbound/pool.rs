@@ -1,0 +1,219 @@
+//! The connections of one endpoint: so many at most, kept while they are of use, and given to whoever
+//! waits longest.
+//!
+//! Connecting is not bound to the call that caused it. A call that gives up leaves its connection to
+//! the next one, so that an endpoint farther away than a deadline is reached all the same.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::rc::{Rc, Weak};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+use tokio::task::spawn_local;
+use tokio::time::{Instant, sleep_until, timeout};
+
+use super::connect::{Connection, Connector};
+use super::error::{OutboundFault, Phase};
+use super::shared::Shared;
+
+/// Connections are not used for longer, so that calls follow a name that moves.
+const MAX_AGE: Duration = Duration::from_secs(600);
+
+/// How long a connection may take to be ready for the next request once its answer is there: for as
+/// long as a server reads the rest of a request that it answered early.
+const READY_WITHIN: Duration = Duration::from_millis(200);
+
+/// Limits of a pool.
+pub(super) struct Limits {
+    pub(super) connections: usize,
+    pub(super) idle: usize,
+    pub(super) idle_timeout: Duration,
+    pub(super) connect_timeout: Duration,
+}
+
+pub(super) struct Pool {
+    pub(super) connector: Connector,
+    pub(super) shared: Arc<Shared>,
+    limits: Limits,
+    /// Connections that are there or being made.
+    total: Rc<Cell<usize>>,
+    state: RefCell<State>,
+}
+
+#[derive(Default)]
+struct State {
+    /// The one used last is at the end.
+    idle: Vec<Pooled>,
+    waiting: VecDeque<oneshot::Sender<Result<Pooled, OutboundFault>>>,
+    connecting: usize,
+    is_swept: bool,
+}
+
+/// A connection that counts as one of its pool until it is dropped.
+pub(super) struct Pooled {
+    pub(super) connection: Connection,
+    _place: PlaceInPool,
+}
+
+struct PlaceInPool(Rc<Cell<usize>>);
+
+impl PlaceInPool {
+    fn take(total: &Rc<Cell<usize>>) -> Self {
+        total.set(total.get() + 1);
+        Self(Rc::clone(total))
+    }
+}
+
+impl Drop for PlaceInPool {
+    fn drop(&mut self) {
+        self.0.set(self.0.get() - 1);
+    }
+}
+
+impl Pool {
+    pub(super) fn new(connector: Connector, shared: Arc<Shared>, limits: Limits) -> Rc<Self> {
+        Rc::new(Self {
+            connector,
+            shared,
+            limits,
+            total: Rc::default(),
+            state: RefCell::default(),
+        })
+    }
+
+    /// A connection that is ready for a request: an unused one, or the next that is made or free.
+    ///
+    /// Whoever gives up waiting, or drops a connection, calls [`refill`](Self::refill) after.
+    pub(super) async fn take(self: &Rc<Self>) -> Result<Pooled, OutboundFault> {
+        let receiver = {
+            let mut state = self.state.borrow_mut();
+            let now = Instant::now();
+            while let Some(pooled) = state.idle.pop() {
+                if pooled.connection.sender.is_ready() && now < pooled.connection.expires {
+                    return Ok(pooled);
+                }
+            }
+            let (sender, receiver) = oneshot::channel();
+            state.waiting.push_back(sender);
+            receiver
+        };
+        self.refill();
+        receiver.await.unwrap_or(Err(OutboundFault::Stopped))
+    }
+
+    /// Forgets the unused connections: one of them was found closed.
+    pub(super) fn forget_idle(&self) {
+        self.state.borrow_mut().idle.clear();
+    }
+
+    /// Makes connections for those who wait, as far as that is allowed.
+    pub(super) fn refill(self: &Rc<Self>) {
+        let mut state = self.state.borrow_mut();
+        state.waiting.retain(|waiting| !waiting.is_closed());
+        while state.connecting < state.waiting.len() && self.total.get() < self.limits.connections {
+            state.connecting += 1;
+            let place = PlaceInPool::take(&self.total);
+            let pool = Rc::clone(self);
+            spawn_local(async move { pool.connect(place).await });
+        }
+    }
+
+    async fn connect(self: Rc<Self>, place: PlaceInPool) {
+        let limit = self.limits.connect_timeout;
+        let result = timeout(limit, self.connector.connect()).await;
+        let result = result.unwrap_or(Err(OutboundFault::Timeout {
+            after: limit,
+            phase: Phase::Connecting,
+        }));
+        self.state.borrow_mut().connecting -= 1;
+        match result {
+            Ok(connection) => {
+                self.shared.counters.connections.add(1);
+                self.give(Pooled {
+                    connection,
+                    _place: place,
+                });
+            }
+            Err(fault) => {
+                drop(place);
+                let mut state = self.state.borrow_mut();
+                let mut result = Err(fault);
+                while let Some(waiting) = state.waiting.pop_front() {
+                    match waiting.send(result) {
+                        Ok(()) => break,
+                        Err(unsent) => result = unsent,
+                    }
+                }
+            }
+        }
+        self.refill();
+    }
+
+    /// Takes back a connection whose answer has been read, as soon as it is ready for another request.
+    /// `kept_for` is what the server says.
+    pub(super) async fn give_back(self: &Rc<Self>, mut pooled: Pooled, kept_for: Option<Duration>) {
+        let sender = &mut pooled.connection.sender;
+        if !matches!(timeout(READY_WITHIN, sender.ready()).await, Ok(Ok(()))) {
+            return;
+        }
+        let idle = match kept_for {
+            // Ours must be the one to close.
+            Some(kept) => kept
+                .saturating_sub(Duration::from_secs(1))
+                .min(self.limits.idle_timeout),
+            None => self.limits.idle_timeout,
+        };
+        let expires = Instant::now() + idle;
+        pooled.connection.expires = expires.min(pooled.connection.opened + MAX_AGE);
+        self.give(pooled);
+    }
+
+    /// Gives a connection to whoever waits longest, or keeps it.
+    fn give(self: &Rc<Self>, mut pooled: Pooled) {
+        let now = Instant::now();
+        if !pooled.connection.is_kept {
+            pooled.connection.expires = now + self.limits.idle_timeout;
+        } else if pooled.connection.expires <= now {
+            return;
+        }
+        let mut state = self.state.borrow_mut();
+        while let Some(waiting) = state.waiting.pop_front() {
+            match waiting.send(Ok(pooled)) {
+                Ok(()) => return,
+                Err(Ok(unsent)) => pooled = unsent,
+                Err(Err(_)) => return,
+            }
+        }
+        if state.idle.len() < self.limits.idle {
+            pooled.connection.is_kept = true;
+            state.idle.push(pooled);
+            if !std::mem::replace(&mut state.is_swept, true) {
+                spawn_local(Self::sweep(Rc::downgrade(self)));
+            }
+        }
+    }
+
+    /// Closes unused connections when they expire, until there are none.
+    async fn sweep(pool: Weak<Self>) {
+        loop {
+            let next = {
+                let Some(pool) = pool.upgrade() else { return };
+                let mut state = pool.state.borrow_mut();
+                let now = Instant::now();
+                let is_kept = |pooled: &Pooled| {
+                    now < pooled.connection.expires && !pooled.connection.sender.is_closed()
+                };
+                state.idle.retain(is_kept);
+                let next = state.idle.iter().map(|pooled| pooled.connection.expires);
+                let Some(next) = next.min() else {
+                    state.is_swept = false;
+                    return;
+                };
+                next
+            };
+            sleep_until(next).await;
+        }
+    }
+}

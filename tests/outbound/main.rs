@@ -1,0 +1,4 @@
+//! Outbound calls against stub servers on loopback.
+
+mod calls;
+mod stub;
