@@ -5,6 +5,7 @@
 mod agent;
 mod dataset;
 mod decisions;
+mod files;
 mod table;
 
 pub use agent::RemediationAgent;
@@ -14,4 +15,9 @@ pub use dataset::{
     Subject, SubjectError,
 };
 pub use decisions::{ListError, embedded, parse_list};
+pub use files::{
+    Defaults, DurationError, OnBadRecord, Summary, parse_csv, parse_duration, parse_lines,
+};
+#[cfg(feature = "crowdsec")]
+pub use files::{StreamPart, parse_json, parse_stream};
 pub use table::AddressTable;
