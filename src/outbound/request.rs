@@ -110,7 +110,7 @@ impl Request {
             return Err(HeaderRefused::Name);
         }
         let is_reserved = |reserved: &&str| name.eq_ignore_ascii_case(reserved.as_bytes());
-        if RESERVED.iter().any(|reserved| is_reserved(&reserved)) {
+        if RESERVED.iter().any(is_reserved) {
             return Err(HeaderRefused::Reserved);
         }
         // Section 5.5: a line break would begin another header.
@@ -286,7 +286,8 @@ impl Response {
         self.head.headers()
     }
 
-    /// Its body, as it came: nothing is decompressed, and compression is not asked for.
+    /// Its body, as it came: nothing is decompressed, and compression is not asked for. A short one may
+    /// be a part of a buffer of 64 KiB, so copy what is kept for long.
     #[must_use]
     pub const fn body(&self) -> &Bytes {
         &self.body
