@@ -137,12 +137,14 @@ pub(super) async fn begin(
     let counters = &pool.shared.counters;
     let connector = &pool.connector;
     let via_proxy = connector.via_proxy();
+    let uri = request.uri(&connector.target, via_proxy.is_some())?;
     let mut is_retry = false;
     loop {
-        let message = request.to_message(&connector.target, via_proxy.as_ref())?;
         phase.set(Phase::Connecting);
         let mut pooled = within(waits.connection, phase, pool.take(phase)).await??;
         phase.set(Phase::Waiting);
+        // Not before: what waits for a connection should be small.
+        let message = request.to_message(uri.clone(), &connector.target, via_proxy.as_ref())?;
         let connection = &mut pooled.connection;
         let is_kept = connection.is_kept;
         connection.is_kept = true;

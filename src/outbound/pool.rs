@@ -48,7 +48,23 @@ struct State {
     /// The one used last is at the end.
     idle: Vec<Pooled>,
     waiting: VecDeque<oneshot::Sender<Result<Pooled, OutboundFault>>>,
+    /// At so many of those, the ones that gave up are looked for.
+    look_at: usize,
     is_swept: bool,
+}
+
+impl State {
+    /// Forgets those who gave up waiting: at once where they are the next, and the others before there
+    /// are as many of them as of the rest, which makes it cheap however many wait.
+    fn forget_closed(&mut self) {
+        while self.waiting.front().is_some_and(oneshot::Sender::is_closed) {
+            self.waiting.pop_front();
+        }
+        if self.waiting.len() >= self.look_at {
+            self.waiting.retain(|waiting| !waiting.is_closed());
+            self.look_at = 2 * self.waiting.len() + 16;
+        }
+    }
 }
 
 /// A connection that counts as one of its pool until it is dropped.
@@ -121,7 +137,7 @@ impl Pool {
     /// Makes connections for those who wait, as far as that is allowed.
     pub(super) fn refill(self: &Rc<Self>) {
         let mut state = self.state.borrow_mut();
-        state.waiting.retain(|waiting| !waiting.is_closed());
+        state.forget_closed();
         while self.connecting.get() < state.waiting.len()
             && self.total.get() < self.limits.connections
         {
