@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::breaker::BreakerConfig;
-use super::target::UrlError;
+use super::target::{Target, UrlError};
 
 /// Settings of [`Outbound`](super::Outbound).
 #[derive(Clone, Debug)]
@@ -24,7 +24,7 @@ impl Default for OutboundConfig {
 }
 
 /// Settings of an [`Endpoint`](super::Endpoint).
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct EndpointConfig {
     /// What messages and metrics call it.
     pub name: String,
@@ -89,6 +89,28 @@ impl EndpointConfig {
             }
         }
         Ok(())
+    }
+}
+
+/// The URL may have in it what it must not, and is shown without its path.
+impl fmt::Debug for EndpointConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let url = match Target::parse(&self.url) {
+            Ok(target) => target.to_string(),
+            Err(_) => "not valid".to_owned(),
+        };
+        f.debug_struct("EndpointConfig")
+            .field("name", &self.name)
+            .field("url", &url)
+            .field("tls", &self.tls)
+            .field("proxy", &self.proxy)
+            .field("max_in_flight", &self.max_in_flight)
+            .field("max_queued", &self.max_queued)
+            .field("connect_timeout", &self.connect_timeout)
+            .field("idle_timeout", &self.idle_timeout)
+            .field("max_idle", &self.max_idle)
+            .field("breaker", &self.breaker)
+            .finish()
     }
 }
 

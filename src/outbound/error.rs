@@ -95,7 +95,9 @@ pub enum OutboundFault {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Phase {
-    /// It waits for a connection: for one to be made or to be free.
+    /// It waits for one of the endpoint's connections to be free.
+    Queued,
+    /// It waits for a connection to be made.
     Connecting,
     /// The request is being sent, or the answer has not begun.
     Waiting,
@@ -125,6 +127,7 @@ impl fmt::Display for OutboundFault {
             Self::Timeout { after, phase } => {
                 write!(f, "timeout after {} ms, ", after.as_millis())?;
                 f.write_str(match phase {
+                    Phase::Queued => "while all connections were in use",
                     Phase::Connecting => "before a connection was there",
                     Phase::Waiting => "before the answer began",
                     Phase::Reading => "in the middle of the answer",
@@ -137,7 +140,7 @@ impl fmt::Display for OutboundFault {
             Self::Closed { phase } => {
                 f.write_str("the connection was closed ")?;
                 f.write_str(match phase {
-                    Phase::Connecting => "before it could be used",
+                    Phase::Queued | Phase::Connecting => "before it could be used",
                     Phase::Waiting => "before the answer began",
                     Phase::Reading => "in the middle of the answer",
                 })

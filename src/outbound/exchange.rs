@@ -24,6 +24,9 @@ use super::tls;
 /// Longest text of a redirect's target in an error.
 const MAX_LOCATION_LEN: usize = 200;
 
+/// Timers of tokio are rounded up to this.
+const TIMER_TICK: Duration = Duration::from_millis(1);
+
 /// A call on its way.
 pub(super) struct Call {
     pub(super) request: Request,
@@ -38,13 +41,8 @@ impl Call {
     /// Makes the call and calls back, at the deadline at the latest.
     pub(super) async fn run(self, pool: Rc<Pool>) {
         let phase = Cell::new(Phase::Connecting);
-        let exchange = self.exchange(&pool, &phase);
-        let result = match self.began.checked_add(self.deadline) {
-            Some(at) => timeout_at(Instant::from_std(at), exchange).await,
-            None => Ok(exchange.await),
-        };
-        match result {
-            Ok(Ok((response, pooled))) => {
+        match self.exchange_in_time(&pool, &phase).await {
+            Some(Ok((response, pooled))) => {
                 let kept_for = keep_alive(&response.head);
                 let mut give_back = pin!(pool.give_back(pooled, kept_for));
                 // The connection first, so that a call made by the callback finds it. It is ready as
@@ -59,13 +57,31 @@ impl Call {
                     give_back.await;
                 }
             }
-            Ok(Err(fault)) => self.completion.finish(Err(fault)),
-            Err(_) => self.completion.finish(Err(OutboundFault::Timeout {
+            Some(Err(fault)) => self.completion.finish(Err(fault)),
+            None => self.completion.finish(Err(OutboundFault::Timeout {
                 after: self.deadline,
                 phase: phase.get(),
             })),
         }
         pool.refill();
+    }
+
+    /// `None` if the deadline passed.
+    async fn exchange_in_time(
+        &self,
+        pool: &Rc<Pool>,
+        phase: &Cell<Phase>,
+    ) -> Option<Result<(Response, Pooled), OutboundFault>> {
+        let exchange = self.exchange(pool, phase);
+        match self.began.checked_add(self.deadline) {
+            // It may have waited for others; a timer would give it a millisecond all the same.
+            Some(at) if at <= std::time::Instant::now() => None,
+            Some(at) => {
+                let at = Instant::from_std(at.checked_sub(TIMER_TICK).unwrap_or(at));
+                timeout_at(at, exchange).await.ok()
+            }
+            None => Some(exchange.await),
+        }
     }
 
     async fn exchange(
@@ -121,12 +137,14 @@ pub(super) async fn begin(
     let counters = &pool.shared.counters;
     let connector = &pool.connector;
     let via_proxy = connector.via_proxy();
+    let uri = request.uri(&connector.target, via_proxy.is_some())?;
     let mut is_retry = false;
     loop {
-        let message = request.to_message(&connector.target, via_proxy.as_ref())?;
         phase.set(Phase::Connecting);
-        let mut pooled = within(waits.connection, phase, pool.take()).await??;
+        let mut pooled = within(waits.connection, phase, pool.take(phase)).await??;
         phase.set(Phase::Waiting);
+        // Not before: what waits for a connection should be small.
+        let message = request.to_message(uri.clone(), &connector.target, via_proxy.as_ref())?;
         let connection = &mut pooled.connection;
         let is_kept = connection.is_kept;
         connection.is_kept = true;
@@ -174,9 +192,20 @@ async fn within<T>(
     })
 }
 
-/// Refuses answers that lead elsewhere.
+/// Refuses answers that lead elsewhere, and heads that are longer than they may be.
 fn refuse_head(head: &Head) -> Result<(), OutboundFault> {
     let status = head.status();
+    // hyper stops reading at its limit, which may be some KiB behind it.
+    let len: usize = head
+        .headers()
+        .map(|(name, value)| name.len() + value.len())
+        .sum();
+    if len > MAX_HEAD_LEN {
+        return Err(OutboundFault::TooLarge {
+            part: Part::Head,
+            limit: MAX_HEAD_LEN,
+        });
+    }
     match (status, head.header("location")) {
         (301 | 302 | 303 | 307 | 308, Some(location)) => {
             // What comes after the path may be meant for nobody else.

@@ -37,8 +37,9 @@ pub(super) struct Pool {
     pub(super) connector: Connector,
     pub(super) shared: Arc<Shared>,
     limits: Limits,
-    /// Connections that are there or being made.
+    /// Connections that are there or being made, and the latter alone.
     total: Rc<Cell<usize>>,
+    connecting: Rc<Cell<usize>>,
     state: RefCell<State>,
 }
 
@@ -47,26 +48,42 @@ struct State {
     /// The one used last is at the end.
     idle: Vec<Pooled>,
     waiting: VecDeque<oneshot::Sender<Result<Pooled, OutboundFault>>>,
-    connecting: usize,
+    /// At so many of those, the ones that gave up are looked for.
+    look_at: usize,
     is_swept: bool,
+}
+
+impl State {
+    /// Forgets those who gave up waiting: at once where they are the next, and the others before there
+    /// are as many of them as of the rest, which makes it cheap however many wait.
+    fn forget_closed(&mut self) {
+        while self.waiting.front().is_some_and(oneshot::Sender::is_closed) {
+            self.waiting.pop_front();
+        }
+        if self.waiting.len() >= self.look_at {
+            self.waiting.retain(|waiting| !waiting.is_closed());
+            self.look_at = 2 * self.waiting.len() + 16;
+        }
+    }
 }
 
 /// A connection that counts as one of its pool until it is dropped.
 pub(super) struct Pooled {
     pub(super) connection: Connection,
-    _place: PlaceInPool,
+    _place: Counted,
 }
 
-struct PlaceInPool(Rc<Cell<usize>>);
+/// One of a number of things, for as long as it is there.
+struct Counted(Rc<Cell<usize>>);
 
-impl PlaceInPool {
-    fn take(total: &Rc<Cell<usize>>) -> Self {
-        total.set(total.get() + 1);
-        Self(Rc::clone(total))
+impl Counted {
+    fn one_of(count: &Rc<Cell<usize>>) -> Self {
+        count.set(count.get() + 1);
+        Self(Rc::clone(count))
     }
 }
 
-impl Drop for PlaceInPool {
+impl Drop for Counted {
     fn drop(&mut self) {
         self.0.set(self.0.get() - 1);
     }
@@ -79,6 +96,7 @@ impl Pool {
             shared,
             limits,
             total: Rc::default(),
+            connecting: Rc::default(),
             state: RefCell::default(),
         })
     }
@@ -86,7 +104,10 @@ impl Pool {
     /// A connection that is ready for a request: an unused one, or the next that is made or free.
     ///
     /// Whoever gives up waiting, or drops a connection, calls [`refill`](Self::refill) after.
-    pub(super) async fn take(self: &Rc<Self>) -> Result<Pooled, OutboundFault> {
+    pub(super) async fn take(
+        self: &Rc<Self>,
+        phase: &Cell<Phase>,
+    ) -> Result<Pooled, OutboundFault> {
         let receiver = {
             let mut state = self.state.borrow_mut();
             let now = Instant::now();
@@ -100,6 +121,11 @@ impl Pool {
             receiver
         };
         self.refill();
+        phase.set(if self.connecting.get() > 0 {
+            Phase::Connecting
+        } else {
+            Phase::Queued
+        });
         receiver.await.unwrap_or(Err(OutboundFault::Stopped))
     }
 
@@ -111,23 +137,24 @@ impl Pool {
     /// Makes connections for those who wait, as far as that is allowed.
     pub(super) fn refill(self: &Rc<Self>) {
         let mut state = self.state.borrow_mut();
-        state.waiting.retain(|waiting| !waiting.is_closed());
-        while state.connecting < state.waiting.len() && self.total.get() < self.limits.connections {
-            state.connecting += 1;
-            let place = PlaceInPool::take(&self.total);
-            let pool = Rc::clone(self);
-            spawn_local(async move { pool.connect(place).await });
+        state.forget_closed();
+        while self.connecting.get() < state.waiting.len()
+            && self.total.get() < self.limits.connections
+        {
+            let place = Counted::one_of(&self.total);
+            let connecting = Counted::one_of(&self.connecting);
+            spawn_local(Rc::clone(self).connect(place, connecting));
         }
     }
 
-    async fn connect(self: Rc<Self>, place: PlaceInPool) {
+    async fn connect(self: Rc<Self>, place: Counted, connecting: Counted) {
         let limit = self.limits.connect_timeout;
         let result = timeout(limit, self.connector.connect()).await;
         let result = result.unwrap_or(Err(OutboundFault::Timeout {
             after: limit,
             phase: Phase::Connecting,
         }));
-        self.state.borrow_mut().connecting -= 1;
+        drop(connecting);
         match result {
             Ok(connection) => {
                 self.shared.counters.connections.add(1);

@@ -5,8 +5,9 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
+use hyper::Uri;
 use hyper::body::{Body, Frame, SizeHint};
-use hyper::header::{HeaderName, HeaderValue};
+use hyper::header::HeaderValue;
 use hyper::http::request::Builder;
 
 use super::error::OutboundFault;
@@ -28,6 +29,9 @@ const RESERVED: [&str; 12] = [
     "transfer-encoding",
     "upgrade",
 ];
+
+/// Longest name of a header.
+const MAX_NAME_LEN: usize = 1024;
 
 /// A method of HTTP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -106,11 +110,11 @@ impl Request {
         // RFC 9110, section 5.6.2: token.
         let is_token =
             |byte: &u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte);
-        if name.is_empty() || !name.iter().all(is_token) {
+        if name.is_empty() || name.len() > MAX_NAME_LEN || !name.iter().all(is_token) {
             return Err(HeaderRefused::Name);
         }
         let is_reserved = |reserved: &&str| name.eq_ignore_ascii_case(reserved.as_bytes());
-        if RESERVED.iter().any(|reserved| is_reserved(&reserved)) {
+        if RESERVED.iter().any(is_reserved) {
             return Err(HeaderRefused::Reserved);
         }
         // Section 5.5: a line break would begin another header.
@@ -135,12 +139,8 @@ impl Request {
         self.method
     }
 
-    /// The request as the client sends it.
-    pub(super) fn to_message(
-        &self,
-        target: &Target,
-        via_proxy: Option<&ViaProxy>,
-    ) -> Result<hyper::Request<Payload>, OutboundFault> {
+    /// What the client asks for.
+    pub(super) fn uri(&self, target: &Target, is_proxied: bool) -> Result<Uri, OutboundFault> {
         let invalid = OutboundFault::InvalidRequest;
         let path = match (target.base_path.as_str(), self.path_and_query.as_str()) {
             ("", "") => "/".to_owned(),
@@ -149,10 +149,22 @@ impl Request {
         if !path.starts_with('/') {
             return Err(invalid("its path does not begin with a slash"));
         }
-        let uri = match via_proxy {
-            Some(_) => format!("http://{}{path}", target.authority),
-            None => path,
+        let uri = if is_proxied {
+            format!("http://{}{path}", target.authority)
+        } else {
+            path
         };
+        Uri::try_from(uri)
+            .map_err(|_| invalid("its path has characters that must be percent-encoded"))
+    }
+
+    /// The request as the client sends it.
+    pub(super) fn to_message(
+        &self,
+        uri: Uri,
+        target: &Target,
+        via_proxy: Option<&ViaProxy>,
+    ) -> Result<hyper::Request<Payload>, OutboundFault> {
         let mut builder = Builder::new()
             .method(self.method.name())
             .uri(uri)
@@ -162,16 +174,15 @@ impl Request {
         }
         let mut start = 0;
         for &(name_end, value_end) in &self.ends {
-            let name = HeaderName::from_bytes(&self.headers[start..name_end])
-                .map_err(|_| invalid("the name of a header is too long"))?;
-            let value = HeaderValue::from_bytes(&self.headers[name_end..value_end])
-                .map_err(|_| invalid("the value of a header has a line break"))?;
+            let name = &self.headers[start..name_end];
+            let value = &self.headers[name_end..value_end];
             builder = builder.header(name, value);
             start = value_end;
         }
-        builder.body(Payload(Some(self.body.clone()))).map_err(|_| {
-            invalid("its path has characters that must be percent-encoded, or too many headers")
-        })
+        // Each of them has been checked.
+        builder
+            .body(Payload(Some(self.body.clone())))
+            .map_err(|_| OutboundFault::InvalidRequest("it has too many headers"))
     }
 }
 
@@ -198,7 +209,7 @@ pub(super) struct ViaProxy {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum HeaderRefused {
-    /// Its name is empty or has characters names do not have.
+    /// Its name is empty, longer than 1 KiB, or has characters names do not have.
     Name,
     /// Its value has a control character.
     Value,
@@ -286,7 +297,8 @@ impl Response {
         self.head.headers()
     }
 
-    /// Its body, as it came: nothing is decompressed, and compression is not asked for.
+    /// Its body, as it came: nothing is decompressed, and compression is not asked for. A short one may
+    /// be a part of a buffer of 64 KiB, so copy what is kept for long.
     #[must_use]
     pub const fn body(&self) -> &Bytes {
         &self.body
@@ -314,7 +326,8 @@ mod tests {
     use super::*;
 
     fn message(url: &str, request: &Request) -> Result<hyper::Request<Payload>, OutboundFault> {
-        request.to_message(&Target::parse(url).unwrap(), None)
+        let target = Target::parse(url).unwrap();
+        request.to_message(request.uri(&target, false)?, &target, None)
     }
 
     #[test]
@@ -345,6 +358,7 @@ mod tests {
             ("", "x", HeaderRefused::Name),
             ("a b", "x", HeaderRefused::Name),
             ("a:", "x", HeaderRefused::Name),
+            (&"a".repeat(1025), "x", HeaderRefused::Name),
             ("x", "a\r\nb: c", HeaderRefused::Value),
             ("x", "a\0", HeaderRefused::Value),
             ("Content-Length", "5", HeaderRefused::Reserved),

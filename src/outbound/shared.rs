@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use super::breaker::{Breaker, BreakerConfig, Change, Passage, Verdict};
-use super::error::{OutboundError, OutboundFault};
+use super::error::{OutboundError, OutboundFault, Phase};
 use super::request::Response;
 use super::stats::{Counters, EndpointStats};
 
@@ -154,7 +154,11 @@ pub(super) fn verdict(outcome: Result<u16, &OutboundFault>) -> Verdict {
             OutboundFault::InvalidRequest(_)
             | OutboundFault::Shed { .. }
             | OutboundFault::BreakerOpen
-            | OutboundFault::Stopped => Verdict::Unknown,
+            | OutboundFault::Stopped
+            | OutboundFault::Timeout {
+                phase: Phase::Queued,
+                ..
+            } => Verdict::Unknown,
             OutboundFault::Timeout { .. }
             | OutboundFault::Resolve(_)
             | OutboundFault::Connect(_)
