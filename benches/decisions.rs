@@ -1,15 +1,23 @@
 //! What a table of a million decisions costs: `cargo bench --bench decisions`.
 //!
-//! Prints nanoseconds of a lookup, bytes of a decision, milliseconds of loading and of changing, and
-//! what the process holds. `cargo bench --bench agents` has the same lookups for a clock that repeats.
+//! Prints nanoseconds of a lookup, bytes of a decision, milliseconds of loading and of changing, what the
+//! process holds, and how lookups on one core fare while another changes the table. With words behind
+//! `--` only the tables with one of them in their names. `cargo bench --bench agents` has lookups in
+//! smaller tables, and repeats them.
+
+#![allow(clippy::cast_possible_truncation, reason = "of numbers that fit")]
 
 use std::collections::BTreeSet;
 use std::hint::black_box;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Instant;
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use ringspoa::agents::remediation::{
-    Decision, DecisionStore, Expiry, Network, Snapshot, Source, SourceId, Subject,
+    Decision, DecisionStore, Defaults, Expiry, Network, OnBadRecord, Snapshot, SnapshotCell,
+    Source, SourceId, Subject, parse_lines,
 };
 
 const ADDRESSES: usize = 1_000_000;
@@ -166,7 +174,7 @@ fn measure(name: &str, v6_share: usize, address_count: usize, range_count: usize
     let changes = store.apply(NOW);
     assert_eq!(changes.added, address_count + range_count);
     let loaded = ms(begun);
-    let snapshot = std::sync::Arc::clone(store.snapshot());
+    let snapshot = Arc::clone(store.snapshot());
     println!("## {name}: {address_count} addresses, {range_count} ranges, ids: {with_ids}");
     println!(
         "load {loaded:.0} ms (noting {noted:.0}), {:.1} MB, {:.1} bytes a decision; resident {:+.1} MB to \
@@ -245,6 +253,121 @@ fn measure(name: &str, v6_share: usize, address_count: usize, range_count: usize
     println!("dropping the old {:.1} ms\n", ms(begun));
 }
 
+/// A list of a million lines, from text to snapshot.
+fn load_list() {
+    let mut random = Random(3);
+    let listed = addresses(&mut random, ADDRESSES, 0);
+    let text: String = listed
+        .iter()
+        .map(|address| format!("{address}\n"))
+        .collect();
+    drop(listed);
+    let before = memory().0;
+    let mut store = DecisionStore::new();
+    let source = store
+        .add_source(Source::default())
+        .expect("it is the first");
+    let defaults = Defaults {
+        remediation: "ban",
+        origin: "list",
+        expiry: Expiry::NEVER,
+        now_unix_s: NOW,
+    };
+    let begun = Instant::now();
+    parse_lines(
+        text.as_bytes(),
+        &defaults,
+        OnBadRecord::Refuse,
+        |decision| store.insert(source, decision),
+    )
+    .expect("the list is valid");
+    let parsed = ms(begun);
+    store.apply(NOW);
+    println!(
+        "## list: {ADDRESSES} lines, {:.1} MB of text\nload {:.0} ms (reading {parsed:.0}), {:.1} MB, resident \
+         {:+.1} MB\n",
+        text.len() as f64 / 1e6,
+        ms(begun),
+        store.snapshot().byte_len() as f64 / 1e6,
+        (memory().0 as f64 - before as f64) / 1e3,
+    );
+}
+
+/// Nanoseconds of single lookups, with the clock's own: median, 99.9th of a hundred, and the most.
+fn quantiles(mut times: Vec<u64>) -> String {
+    times.sort_unstable();
+    let at = |share: f64| times[(times.len() as f64 * share) as usize];
+    let most = times[times.len() - 1];
+    format!("{} / {} / {most} ns", at(0.5), at(0.999))
+}
+
+/// Lookups on one core, while nothing else happens and while another core replaces 5 % of the table ten
+/// times a second.
+fn disturb() {
+    const RUN: std::time::Duration = std::time::Duration::from_secs(3);
+    let mut random = Random(4);
+    let listed = addresses(&mut random, ADDRESSES, 0);
+    let mut store = DecisionStore::new();
+    let source = store
+        .add_source(Source::default())
+        .expect("it is the first");
+    for (index, address) in listed.iter().enumerate() {
+        insert(
+            &mut store,
+            source,
+            Subject::from(*address),
+            Some(index as i64),
+        );
+    }
+    store.apply(NOW);
+    let cell = SnapshotCell::new(Arc::clone(store.snapshot()));
+    let look_up = |is_over: &AtomicBool| {
+        let (mut reader, mut random) = (cell.reader(), Random(6));
+        let mut times = Vec::with_capacity(100_000_000);
+        while !is_over.load(Ordering::Relaxed) {
+            let address = random.v4();
+            let begun = Instant::now();
+            black_box(reader.snapshot().lookup(address).map(|found| found.kind()));
+            times.push(begun.elapsed().as_nanos() as u64);
+        }
+        quantiles(times)
+    };
+    let is_over = AtomicBool::new(false);
+    println!("## disturb: lookups of one core, median / 99.9 % / most");
+    std::thread::scope(|scope| {
+        let quiet = scope.spawn(|| look_up(&is_over));
+        std::thread::sleep(RUN);
+        is_over.store(true, Ordering::Relaxed);
+        println!("quiet                {}", quiet.join().expect("it ends"));
+    });
+    is_over.store(false, Ordering::Relaxed);
+    std::thread::scope(|scope| {
+        let changing = scope.spawn(|| look_up(&is_over));
+        let (begun, mut count) = (Instant::now(), 0);
+        while begun.elapsed() < RUN {
+            for _ in 0..DELTA / 2 {
+                let at = random.below(ADDRESSES);
+                store.remove(source, listed[at], at as i64);
+                insert(
+                    &mut store,
+                    source,
+                    Subject::from(random.v4()),
+                    Some(random.next() as i64),
+                );
+            }
+            store.apply(NOW);
+            cell.publish(Arc::clone(store.snapshot()));
+            count += 1;
+            std::thread::sleep(std::time::Duration::from_millis(75));
+        }
+        is_over.store(true, Ordering::Relaxed);
+        println!(
+            "{count} deltas of {DELTA} {}\n",
+            changing.join().expect("it ends")
+        );
+    });
+}
+
 fn main() {
     let wanted: Vec<String> = std::env::args()
         .skip(1)
@@ -261,5 +384,11 @@ fn main() {
         if is_wanted(name) {
             measure(name, v6_share, address_count, range_count, with_ids);
         }
+    }
+    if is_wanted("list") {
+        load_list();
+    }
+    if is_wanted("disturb") {
+        disturb();
     }
 }

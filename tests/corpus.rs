@@ -82,7 +82,7 @@ fn long_ids_take_five_to_nine_bytes() {
     let mut bytes = vec![0; 1024];
     let len = work::encode_varints(&ids, &mut bytes);
     assert_eq!(lengths.iter().sum::<usize>(), len);
-    assert_eq!(work::decode_varints(&bytes[..len]), ids.iter().sum());
+    assert_eq!(work::decode_varints(&bytes[..len]), ids.iter().sum::<u64>());
 }
 
 #[test]
@@ -94,6 +94,17 @@ fn hits_are_listed_and_misses_are_not() {
             assert_eq!(table.range_count(), count, "{family:?}");
             assert_eq!(work::count_listed(&table, &list.hits), 500, "{family:?}");
             assert_eq!(work::count_listed(&table, &list.misses), 0, "{family:?}");
+            let snapshot = work::snapshot(&list.text);
+            assert_eq!(
+                work::count_remediated(&snapshot, &list.hits),
+                500,
+                "{family:?}"
+            );
+            assert_eq!(
+                work::count_remediated(&snapshot, &list.misses),
+                0,
+                "{family:?}"
+            );
         }
     }
 }

@@ -376,7 +376,8 @@ fn forty_thousand_decisions_are_found_and_nothing_else() {
             }
         };
         for id in 0..40_000 {
-            let (address, word) = (address(id), ["ban", "captcha"][id as usize % 3 / 2]);
+            let address = address(id);
+            let word = if id % 3 == 0 { "captcha" } else { "ban" };
             let decision = Decision::new(address, word, "cscli").with_id(id);
             store.insert(source, &decision).unwrap();
             listed.entry(address).or_insert_with(Vec::new).push(id);

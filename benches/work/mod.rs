@@ -4,9 +4,14 @@
 
 use std::hint::black_box;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
-use ringspoa::agents::remediation::{AddressTable, embedded, parse_list};
+use ringspoa::agents::remediation::{
+    AddressTable, DecisionStore, Defaults, Expiry, OnBadRecord, Remediation, Snapshot, Source,
+    embedded, parse_lines, parse_list,
+};
+
 use ringspoa::spop::{
     AckWriter, Argument, DecodeError, Frame, FrameId, MAX_VARINT_LEN, Messages, Scope, StreamId,
     Variable, decode_varint, encode_varint,
@@ -240,6 +245,42 @@ pub(crate) fn count_listed(table: &AddressTable, addresses: &[IpAddr]) -> usize 
     count
 }
 
+/// The table of this list, every entry of it a ban.
+pub(crate) fn snapshot(list: &str) -> Arc<Snapshot> {
+    let mut store = DecisionStore::with_seed([1, 2]);
+    let source = store
+        .add_source(Source::default())
+        .expect("it is the first");
+    let defaults = Defaults {
+        remediation: "ban",
+        origin: "list",
+        expiry: Expiry::NEVER,
+        now_unix_s: 0,
+    };
+    parse_lines(
+        list.as_bytes(),
+        &defaults,
+        OnBadRecord::Refuse,
+        |decision| store.insert(source, decision),
+    )
+    .expect("the list is valid");
+    store.apply(0);
+    Arc::clone(store.snapshot())
+}
+
+/// How many of the addresses have a decision that is more than to let them pass.
+#[inline]
+pub(crate) fn count_remediated(snapshot: &Snapshot, addresses: &[IpAddr]) -> usize {
+    let mut count = 0;
+    for &address in addresses {
+        let found = snapshot.lookup(address);
+        count += found.map_or(0, |found| {
+            usize::from(found.remediation() > Remediation::Unknown)
+        });
+    }
+    count
+}
+
 /// Something to repeat, with all it needs.
 type Iterate = Box<dyn FnMut()>;
 
@@ -383,6 +424,21 @@ impl Scenario {
                     let addresses = if hit { list.hits } else { list.misses };
                     move || {
                         black_box(count_listed(black_box(&table), black_box(&addresses)));
+                    }
+                }));
+            }
+        }
+        for (family, word) in [(Family::V4, "v4"), (Family::V6, "v6")] {
+            for hit in [true, false] {
+                let kind = if hit { "hit" } else { "miss" };
+                let name = format!("decisions-120k/{word}-{kind}");
+                all.push(Self::new(name, PROBE_COUNT, move || {
+                    let list = BanList::new(family, 120_000, PROBE_COUNT);
+                    let snapshot = snapshot(&list.text);
+                    let addresses = if hit { list.hits } else { list.misses };
+                    move || {
+                        let (snapshot, addresses) = (black_box(&snapshot), black_box(&addresses));
+                        black_box(count_remediated(snapshot, addresses));
                     }
                 }));
             }

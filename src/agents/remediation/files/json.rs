@@ -128,24 +128,21 @@ impl Record {
     }
 
     fn fields(&self) -> Fields<'_> {
-        let first = |one: &'_ str, other: &'_ str| -> bool { !one.is_empty() || other.is_empty() };
         Fields {
             scope: &self.scope,
             value: &self.value,
             remediation: &self.remediation,
             origin: &self.origin,
-            scenario: match first(&self.scenario, &self.reason) {
-                true => &self.scenario,
-                false => &self.reason,
-            },
+            scenario: either(&self.scenario, &self.reason),
             // A duration counts from when the file was written, which is not known as well.
-            expiry: match first(&self.until, &self.duration) {
-                true => &self.until,
-                false => &self.duration,
-            },
+            expiry: either(&self.until, &self.duration),
             id: self.id,
         }
     }
+}
+
+fn either<'a>(one: &'a str, other: &'a str) -> &'a str {
+    if one.is_empty() { other } else { one }
 }
 
 /// The arrays of an answer.
@@ -503,7 +500,10 @@ mod tests {
             assert!(error.reason.contains(part), "{error}");
             assert!(!error.reason.contains("column"), "{error}");
             let (summary, decisions) = parse(json, OnBadRecord::Skip);
-            assert_eq!(summary.unwrap().bad_count, 1);
+            let summary = summary.unwrap();
+            let first = summary.first_bad.unwrap();
+            assert_eq!((summary.bad_count, first.line), (1, 0));
+            assert_eq!(first.reason, format!("record 1: {}", error.reason));
             assert_eq!(decisions, ["::1 ban list never"]);
         }
     }

@@ -53,7 +53,8 @@ pub struct Summary {
     pub ignored_count: usize,
     /// Records that could not be read.
     pub bad_count: usize,
-    /// Why the first of those could not.
+    /// Why the first of those could not. In JSON its line is not known, and 0; the reason has its number
+    /// instead.
     pub first_bad: Option<ListError>,
 }
 
@@ -102,6 +103,8 @@ struct Reading<'a, S> {
     on_bad: OnBadRecord,
     sink: S,
     summary: Summary,
+    /// Records so far.
+    record_count: usize,
     /// Room for an origin that is made of two fields.
     origin: String,
 }
@@ -134,12 +137,14 @@ impl<'a, S: Sink> Reading<'a, S> {
             on_bad,
             sink,
             summary: Summary::default(),
+            record_count: 0,
             origin: String::new(),
         }
     }
 
     /// Hands on the decision of a record, or those of a range.
     fn record(&mut self, line: usize, fields: &Fields<'_>) -> Result<(), ListError> {
+        self.record_count += 1;
         match self.try_record(fields) {
             Ok(()) => Ok(()),
             Err(Unread::Ignored) => {
@@ -154,11 +159,14 @@ impl<'a, S: Sink> Reading<'a, S> {
         }
     }
 
-    fn bad(&mut self, error: ListError) -> Result<(), ListError> {
+    fn bad(&mut self, mut error: ListError) -> Result<(), ListError> {
         match self.on_bad {
             OnBadRecord::Refuse => Err(error),
             OnBadRecord::Skip => {
                 self.summary.bad_count += 1;
+                if error.line == 0 {
+                    error.reason = format!("record {}: {}", self.record_count, error.reason);
+                }
                 self.summary.first_bad.get_or_insert(error);
                 Ok(())
             }

@@ -9,6 +9,7 @@
 mod config;
 mod connection;
 mod control;
+mod decisions;
 mod haproxy_config;
 mod headers;
 mod list;
@@ -20,6 +21,7 @@ mod values;
 pub use config::{config, flags};
 pub use connection::connection;
 pub use control::{disconnect, hello};
+pub use decisions::{decision_csv, decision_json, decision_lines, duration};
 pub use haproxy_config::haproxy_config;
 pub use headers::headers;
 pub use list::list;
@@ -35,7 +37,11 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("ack", ack),
     ("config", config),
     ("connection", connection),
+    ("decision_csv", decision_csv),
+    ("decision_json", decision_json),
+    ("decision_lines", decision_lines),
     ("disconnect", disconnect),
+    ("duration", duration),
     ("flags", flags),
     ("frame", frame),
     ("haproxy_config", haproxy_config),
