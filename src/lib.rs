@@ -93,6 +93,8 @@ mod metrics;
 pub mod outbound;
 #[cfg(feature = "server")]
 mod server;
+#[cfg(feature = "remediation")]
+pub mod sources;
 pub mod spop;
 
 #[cfg(feature = "server")]
