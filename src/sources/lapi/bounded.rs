@@ -8,6 +8,10 @@ use std::time::{Duration, Instant};
 /// of JSON keeps one whole.
 pub(super) const MAX_TOKEN_LEN: usize = 64 * 1024;
 
+/// The deepest that arrays and objects may lie in each other; those of a LAPI lie three deep. A reader of
+/// JSON keeps a byte for each that is open, also where it passes over what it does not know.
+const MAX_DEPTH: usize = 64;
+
 /// What an answer has to get on by in the time for that, in bytes.
 const PROGRESS_LEN: u64 = 4 * 1024;
 
@@ -18,6 +22,8 @@ pub(super) struct Bounded<R> {
     in_text: bool,
     is_escaped: bool,
     token_len: usize,
+    /// Arrays and objects that are open.
+    depth: usize,
     /// Bytes that may still come.
     left: u64,
     pace: Option<Pace>,
@@ -37,6 +43,7 @@ impl<R> Bounded<R> {
             in_text: false,
             is_escaped: false,
             token_len: 0,
+            depth: 0,
             left: max_len,
             pace: None,
         }
@@ -67,13 +74,21 @@ impl<R> Bounded<R> {
                 }
                 self.token_len += 1;
             } else {
+                self.token_len += 1;
                 match byte {
                     b'"' => (self.in_text, self.token_len) = (true, 0),
-                    b',' | b':' | b'[' | b']' | b'{' | b'}' | b' ' | b'\n' | b'\r' | b'\t' => {
-                        self.token_len = 0;
+                    b',' | b':' | b' ' | b'\n' | b'\r' | b'\t' => self.token_len = 0,
+                    b'[' | b'{' => (self.depth, self.token_len) = (self.depth + 1, 0),
+                    b']' | b'}' => {
+                        (self.depth, self.token_len) = (self.depth.saturating_sub(1), 0);
                     }
-                    _ => self.token_len += 1,
+                    _ => {}
                 }
+            }
+            if self.depth > MAX_DEPTH {
+                return Err(refused(
+                    "the answer has arrays in each other, more than 64 deep",
+                ));
             }
             if self.token_len > MAX_TOKEN_LEN {
                 return Err(refused("the answer has a text of more than 64 KiB"));
@@ -153,6 +168,11 @@ mod tests {
             assert!(read(&json, u64::MAX).unwrap_err().contains("64 KiB"));
         }
         assert!(read("[1,2]", 4).unwrap_err().contains("longer"));
+        let deep = |depth| format!("{}{}", "[{".repeat(depth), "}]".repeat(depth));
+        let many = deep(MAX_DEPTH / 2).repeat(3) + "\"[[[[\"";
+        assert_eq!(read(&many.repeat(20), u64::MAX), Ok(many.repeat(20)));
+        let error = read(&deep(MAX_DEPTH / 2 + 1), u64::MAX).unwrap_err();
+        assert!(error.contains("64 deep"), "{error}");
     }
 
     #[test]
@@ -161,8 +181,9 @@ mod tests {
         impl Read for Slow {
             fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
                 std::thread::sleep(Duration::from_millis(5));
-                out[..self.0].fill(b' ');
-                Ok(self.0)
+                let len = self.0.min(out.len());
+                out[..len].fill(b' ');
+                Ok(len)
             }
         }
         let read = |len, bound| {

@@ -368,7 +368,7 @@ mod tests {
         assert_eq!(jittered(time, 0.25, 0), Duration::from_secs(75));
         for random in [1, u64::MAX / 2, u64::MAX] {
             let jittered = jittered(time, 0.25, random);
-            assert!(jittered > Duration::from_secs(75) && jittered <= Duration::from_secs(125));
+            assert!(jittered >= Duration::from_secs(75) && jittered <= Duration::from_secs(125));
         }
     }
 
