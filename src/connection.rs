@@ -722,6 +722,14 @@ impl Connection {
         self.poll_expired_counted(now).map(|deferred| deferred.id)
     }
 
+    /// The earliest deadline of what waits for a late answer.
+    pub(crate) fn next_deadline(&self) -> Option<Duration> {
+        self.pending
+            .values()
+            .map(|deferred| deferred.deadline)
+            .min()
+    }
+
     pub(crate) fn poll_expired_counted(&mut self, now: Duration) -> Option<Deferred> {
         let (&serial, _) = self
             .pending

@@ -442,6 +442,35 @@ fn decisions_hold_as_users_of_the_bouncer_know_it() {
 }
 
 #[test]
+fn decisions_are_counted_by_kind_and_scope() {
+    let store = vectors();
+    let kinds: Vec<_> = store.snapshot().kinds().collect();
+    let counts = store.snapshot().counts();
+    let mut shown: Vec<String> = counts
+        .iter()
+        .map(|of| {
+            let kind = kinds[of.kind.index()];
+            assert_eq!(kind.id, of.kind);
+            let (word, origin) = (kind.word, kind.origin);
+            format!("{} {word} {origin} {:?} {}", of.scope, of.is_ipv6, of.count)
+        })
+        .collect();
+    shown.sort();
+    assert_eq!(
+        shown,
+        [
+            "Country ban cscli None 1",
+            "Ip ban cscli Some(false) 1",
+            "Ip captcha cscli Some(false) 1",
+            "Ip mfa cscli Some(false) 1",
+            "Range ban cscli Some(false) 1",
+            "Range ban lists:blk Some(false) 1",
+            "Range captcha CAPI Some(false) 1",
+        ]
+    );
+}
+
+#[test]
 fn a_word_can_be_told_what_it_means() {
     let mut store = DecisionStore::new();
     store.set_word("mfa", Remediation::Captcha);

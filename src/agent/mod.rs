@@ -202,6 +202,9 @@ pub struct Fallback {
     actions: ActionList,
 }
 
+/// The most that a fallback takes, in bytes.
+const MAX_FALLBACK_LEN: usize = 64 * 1024;
+
 impl Fallback {
     /// An ACK without actions.
     #[must_use]
@@ -209,7 +212,34 @@ impl Fallback {
         Self::default()
     }
 
-    /// An ACK that sets these variables. Where they do not fit a connection's frame size, it gets
+    /// Sets a variable, too. Where all of them do not fit a connection's frame size, it gets an ACK
+    /// without actions.
+    ///
+    /// ```
+    /// use ringspoa::{Fallback, Var};
+    ///
+    /// const VERDICT: Var<str> = Var::txn("verdict");
+    /// const SCORE: Var<i64> = Var::txn("score");
+    ///
+    /// let fallback = Fallback::empty().with(VERDICT, "unknown")?.with(SCORE, 50)?;
+    /// # let _ = fallback;
+    /// # Ok::<(), ringspoa::spop::EncodeError>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// `Full` if they take more than 64 KiB.
+    pub fn with<T: VariableType + ?Sized>(
+        mut self,
+        variable: Var<T>,
+        value: T::Value<'_>,
+    ) -> Result<Self, EncodeError> {
+        self.actions.max_len = MAX_FALLBACK_LEN;
+        self.actions.set_var(variable.variable(), value)?;
+        Ok(self)
+    }
+
+    /// An ACK that sets these variables, whose names or types are not known when this is compiled. Where they do not fit a connection's frame size, it gets
     /// an ACK without actions.
     ///
     /// # Errors
@@ -220,7 +250,7 @@ impl Fallback {
     ) -> Result<Self, EncodeError> {
         let mut actions = ActionList {
             bytes: BytesMut::new(),
-            max_len: 64 * 1024,
+            max_len: MAX_FALLBACK_LEN,
         };
         for (variable, value) in variables {
             actions.set_var(variable, value)?;
@@ -254,6 +284,12 @@ impl Context {
             queue,
             log: SparseLog::default(),
         }
+    }
+
+    /// Says what happens by the thousand or not at all.
+    #[cfg(feature = "server")]
+    pub(crate) fn warn(&self, what: fmt::Arguments<'_>) {
+        self.log.warn(what);
     }
 
     /// Room that [`finish_late`] needs for actions of this length.
@@ -359,7 +395,12 @@ pub(crate) fn dispatch<A: Agent + ?Sized>(
         return Outcome::Invalid(error);
     }
     let fault = match result {
-        Ok(Ok(())) if ack.overflowed() => Fault::TooLarge,
+        Ok(Ok(())) if ack.overflowed() => {
+            context.log.warn(format_args!(
+                "the agent's actions do not fit the frame; HAProxy got the fallback"
+            ));
+            Fault::TooLarge
+        }
         Ok(Ok(())) => {
             return match deadline {
                 Some(deadline) => Outcome::Deferred(deadline),

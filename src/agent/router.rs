@@ -57,6 +57,8 @@ pub struct Router<S, R = ()> {
     state: S,
     routes: R,
     declaration: AgentDeclaration,
+    /// Whether the log knows of a message that has no handler.
+    has_told: bool,
 }
 
 impl<S> Router<S> {
@@ -68,6 +70,7 @@ impl<S> Router<S> {
             state,
             routes: (),
             declaration: AgentDeclaration::new(name),
+            has_told: false,
         }
     }
 }
@@ -101,6 +104,7 @@ impl<S, R> Router<S, R> {
                 },
             ),
             declaration: self.declaration.with_message::<M>(),
+            has_told: self.has_told,
         }
     }
 
@@ -149,8 +153,19 @@ impl<S, R: Routes<S>> Agent for Router<S, R> {
                     .routes
                     .route(&mut self.state, name, &mut message, reply)?;
             }
-            if !found && self.declaration.other_messages == OtherMessages::Refused {
-                return Err(unknown_message(name, &self.declaration));
+            if !found {
+                match self.declaration.other_messages {
+                    OtherMessages::Refused => {
+                        return Err(unknown_message(name, &self.declaration).into());
+                    }
+                    // Once: a name that is misspelt in the SPOE file would pass unseen for ever.
+                    _ if !self.has_told => {
+                        self.has_told = true;
+                        let what = unknown_message(name, &self.declaration);
+                        tracing::warn!("{what}; it is passed over, and not told again");
+                    }
+                    _ => {}
+                }
             }
         }
         Ok(())
@@ -162,7 +177,8 @@ impl<S, R: Routes<S>> Agent for Router<S, R> {
 }
 
 #[cold]
-fn unknown_message(name: &[u8], declaration: &AgentDeclaration) -> AgentError {
+#[inline(never)]
+fn unknown_message(name: &[u8], declaration: &AgentDeclaration) -> String {
     let names: Vec<_> = declaration.messages.iter().map(|m| m.name).collect();
     let name: String = name.iter().take(100).map(|&byte| byte as char).collect();
     format!(
@@ -171,7 +187,6 @@ fn unknown_message(name: &[u8], declaration: &AgentDeclaration) -> AgentError {
         declaration.name,
         names.join(", ")
     )
-    .into()
 }
 
 impl<S: fmt::Debug, R> fmt::Debug for Router<S, R> {

@@ -30,6 +30,7 @@ use crate::spop::{EncodeError, TypedData, Variable};
 /// # Ok(())
 /// # }
 /// ```
+#[must_use = "HAProxy waits for it: set variables and `send` it, or give it to whoever does"]
 pub struct Ticket {
     actions: ActionList,
     overflowed: bool,

@@ -10,6 +10,7 @@ pub use haproxy::{TestAnswer, TestClient, TestHaproxy, TestHaproxyError};
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -358,9 +359,16 @@ impl<A: Agent> Agent for Witness<'_, A> {
         messages: &mut Messages<'_>,
         reply: &mut Reply<'_>,
     ) -> Result<(), AgentError> {
-        self.agent
-            .handle_notify(messages, reply)
-            .inspect_err(|error| self.error = Some(error.to_string()))
+        let agent = AssertUnwindSafe(|| self.agent.handle_notify(messages, reply));
+        match catch_unwind(agent) {
+            Ok(result) => result.inspect_err(|error| self.error = Some(error.to_string())),
+            Err(panic) => {
+                let text = panic.downcast_ref::<&str>().copied();
+                let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+                self.error = text.map(str::to_owned);
+                resume_unwind(panic)
+            }
+        }
     }
 }
 
@@ -434,7 +442,11 @@ impl<A: Agent> Pending<'_, A> {
         self.harness.advance(time);
         match self.harness.acks.remove(&self.id) {
             Some(ack) => ack,
-            None => panic!("no ACK after {time:?}"),
+            None => panic!(
+                "no ACK after {time:?}: a ticket is neither sent nor dropped, and its deadline is later; \
+                 that of tickets without one of their own is {:?} here",
+                self.harness.settings.deadline
+            ),
         }
     }
 
@@ -462,10 +474,23 @@ pub struct Ack {
 }
 
 impl Ack {
-    /// What the variable is set to; `None` if it is not, is unset, or is of another type.
+    /// What the variable is set to; `None` if it is not, or is unset.
+    ///
+    /// # Panics
+    ///
+    /// If it is set to a value of another type, or to what is none of its own, such as text that is not
+    /// UTF-8.
     #[must_use]
     pub fn get<T: VariableType + ?Sized>(&self, variable: Var<T>) -> Option<T::Read<'_>> {
-        self.value(variable.variable()).and_then(T::read)
+        let value = self.value(variable.variable())?;
+        let read = T::read(value);
+        assert!(
+            read.is_some(),
+            "{variable} is set to {} {value}, which is not the {} that is asked for",
+            value.type_name(),
+            T::TYPES
+        );
+        read
     }
 
     /// What a variable is set to, whatever its type. The last action on it counts, as for HAProxy.
@@ -507,7 +532,7 @@ impl Ack {
         self.payload.is_empty()
     }
 
-    /// The error that the agent returned, if it did: then this is the fallback.
+    /// The error that the agent returned, or what it panicked with, if it did: then this is the fallback.
     #[must_use]
     pub fn error(&self) -> Option<&str> {
         self.error.as_deref()

@@ -28,7 +28,7 @@ pub struct ServerConfig {
     /// What a connection accepts.
     pub limits: Limits,
     /// When a ticket is answered with the fallback; default 500 ms, a common `timeout processing`.
-    /// Checked every 10 ms.
+    /// Kept to a millisecond or two; some more where hundreds of tickets are out on a core.
     pub agent_deadline: Duration,
     /// What HAProxy gets where the agent has no answer; default an ACK without actions.
     pub fallback: Fallback,

@@ -72,6 +72,7 @@ use worker::{Inbound, Parts, Worker};
 /// A running server. Dropping it leaves it running: call [`drain`](Self::drain) and
 /// [`join`](Self::join).
 #[derive(Debug)]
+#[must_use = "`join` waits for its end: a process that goes on to return from `main` ends it"]
 pub struct Server {
     addresses: Vec<ListenAddress>,
     cores: Vec<usize>,

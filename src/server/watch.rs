@@ -4,7 +4,7 @@
 use std::rc::{Rc, Weak};
 use std::time::Duration;
 
-use super::io::{Shutdown, now, sleep};
+use super::io::{Shutdown, now, precise_now, sleep};
 use super::peer::Peer;
 use super::worker::{LINGER, Worker};
 use crate::agent::Agent;
@@ -14,8 +14,13 @@ use crate::spop::Status;
 /// How often timeouts are looked at, and so how late one may be noticed.
 const SWEEP_INTERVAL: Duration = Duration::from_millis(100);
 
-/// The same for the deadlines of tickets, while there are any.
+/// The longest time for which deadlines of tickets are not looked at, while there are tickets: one
+/// drawn meanwhile may have a deadline before those that were known.
 const TICKET_INTERVAL: Duration = Duration::from_millis(10);
+
+/// The shortest time between two looks at the deadlines of so many tickets: each look takes some
+/// nanoseconds for each of them.
+const TICKET_REST: (Duration, usize) = (Duration::from_millis(1), 256);
 
 /// The same during a drain.
 const DRAIN_INTERVAL: Duration = Duration::from_millis(20);
@@ -40,13 +45,15 @@ pub(super) async fn sweep<A: Agent + 'static>(worker: Weak<Worker<A>>) {
 
 /// Watches the deadlines of tickets, while there are tickets.
 pub(super) async fn watch_tickets<A: Agent + 'static>(worker: Weak<Worker<A>>) {
+    let mut rest = TICKET_REST.0;
     loop {
-        sleep(TICKET_INTERVAL).await;
+        sleep(rest).await;
         let Some(worker) = worker.upgrade() else {
             return;
         };
-        if !worker.look_at_tickets() {
-            return;
+        match worker.look_at_tickets() {
+            Some(until_next) => rest = until_next,
+            None => return,
         }
     }
 }
@@ -99,15 +106,23 @@ impl<A: Agent + 'static> Worker<A> {
         }
     }
 
-    /// Answers what tickets did not; whether there still are tickets.
-    fn look_at_tickets(&self) -> bool {
-        let (now, mut waiting) = (now(), 0);
+    /// Answers what tickets did not; when to look again, if there still are tickets.
+    fn look_at_tickets(&self) -> Option<Duration> {
+        // By the clock that deadlines are set by: the coarse one may be a tick behind.
+        let now = precise_now();
+        let (mut waiting, mut earliest) = (0, now + TICKET_INTERVAL);
         for peer in self.all_peers() {
             self.answer_expired(&peer, now);
-            waiting += peer.connection.borrow().in_flight();
+            let connection = peer.connection.borrow();
+            waiting += connection.in_flight();
+            earliest = earliest.min(connection.next_deadline().unwrap_or(earliest));
         }
         self.watches_tickets.set(waiting > 0);
-        waiting > 0
+        let (shortest, count) = TICKET_REST;
+        let looks = u32::try_from(waiting / count).unwrap_or(u32::MAX);
+        let rest = shortest.saturating_mul(looks.saturating_add(1));
+        let until_next = earliest.saturating_sub(now).max(rest).min(TICKET_INTERVAL);
+        (waiting > 0).then_some(until_next)
     }
 
     /// Cuts what takes too long.

@@ -550,7 +550,7 @@ impl<A: Agent + 'static> Worker<A> {
         self.counters.in_flight.add(1);
         let deferred = Deferred {
             id: notify.id,
-            deadline: now().saturating_add(deadline),
+            deadline: since.saturating_add(deadline),
             since,
             label,
         };
@@ -600,6 +600,18 @@ impl<A: Agent + 'static> Worker<A> {
         late.resize(start + room, 0);
         let (len, fault) = finish_late(context, notify, actions, &mut late[start..]);
         late.truncate(start + len);
+        match fault {
+            Some(Fault::Deadline) => context.warn(format_args!(
+                "a ticket was not sent within its deadline; HAProxy got the fallback"
+            )),
+            Some(Fault::Abandoned) => context.warn(format_args!(
+                "a ticket was dropped unsent; HAProxy got the fallback"
+            )),
+            Some(Fault::TooLarge) => context.warn(format_args!(
+                "the actions of a ticket do not fit the frame; HAProxy got the fallback"
+            )),
+            _ => {}
+        }
         self.counters.in_flight.sub(1);
         let outcome = fault.map_or(Counted::Answered, Counted::Fault);
         let took = precise_now().saturating_sub(deferred.since);

@@ -148,7 +148,10 @@ fn connections_go_over_wherever_they_are() {
 #[test]
 fn tickets_are_answered_before_a_connection_goes() {
     on_all_pairs(|before, after| {
-        let scene = Scene::with(config(before));
+        // A deadline that a slow machine does not come to.
+        let mut patient = config(before);
+        patient.agent_deadline = Duration::from_secs(60);
+        let scene = Scene::with(patient);
         let mut haproxy = scene.server.introduce();
         haproxy.send(&notify(1, 1, "late", 11));
         let ticket = scene.take_tickets(1).remove(0).1;

@@ -74,7 +74,7 @@ fn an_ack_waits_for_all_tickets() {
 #[test]
 fn one_ticket_dropped_is_the_fallback() {
     let (agent, tickets) = agent();
-    let fallback = Fallback::with_variables([(NOW.variable(), 9_i64.into())]).unwrap();
+    let fallback = Fallback::empty().with(NOW, 9).unwrap();
     let mut harness = Harness::new(agent).with_fallback(fallback);
     let id = harness.notify((&Ask { n: 1 }, &Ask { n: 2 })).id();
     let (first, second) = (tickets.recv().unwrap(), tickets.recv().unwrap());
@@ -149,6 +149,25 @@ fn panics_errors_and_long_answers_are_the_fallback() {
     }
     let ack = harness.notify(&Ask { n: 1 }).ack();
     assert_eq!(ack.error(), Some("no answer"));
+    let ack = harness.notify(&Ask { n: 0 }).ack();
+    assert_eq!(ack.error(), Some("on purpose"));
+}
+
+#[test]
+#[should_panic(expected = "txn.later is set to INT64 5, which is not the STRING that is asked for")]
+fn a_variable_of_another_type_is_no_silent_none() {
+    let agent = Router::new("types", ()).on::<Ask>(|(), ask, reply| Ok(reply.set(LATER, ask.n)?));
+    let ack = Harness::new(agent).notify(&Ask { n: 5 }).ack();
+    let _ = ack.get(Var::<str>::txn("later"));
+}
+
+#[test]
+#[should_panic(expected = "that of tickets without one of their own is 500ms here")]
+fn an_ack_that_is_not_there_yet_says_when_it_would_be() {
+    let (agent, _tickets) = agent();
+    let _ = Harness::new(agent)
+        .notify(&Ask { n: 1 })
+        .after(Duration::from_millis(80));
 }
 
 #[test]
@@ -182,7 +201,6 @@ fn variables_of_all_types_come_back() {
     assert_eq!(ack.get(Var::<[u8]>::txn("h")), Some(&b"\xff"[..]));
     assert_eq!(ack.get(Var::<str>::txn("i")), Some("é"));
     assert_eq!(ack.get(Var::<bool>::txn("a")), None, "another scope");
-    assert_eq!(ack.get(Var::<i64>::sess("a")), None, "another type");
     assert!(ack.is_unset(LATER));
     assert!(!ack.is_unset(NOW));
 }

@@ -1,6 +1,7 @@
 //! IP remediation: is this address banned?
 //!
-//! `decisions` reads lists, `table` looks addresses up, `agent` speaks SPOE.
+//! `decisions` reads lists, `table` looks addresses up, `agent` speaks SPOE. `dataset` keeps decisions of
+//! several sources, with their origins and ends, and `files` reads them.
 
 mod agent;
 mod dataset;
@@ -10,9 +11,9 @@ mod table;
 
 pub use agent::RemediationAgent;
 pub use dataset::{
-    Changes, CountryCode, Decision, DecisionStore, Expiry, Found, KindId, Network, NetworkError,
-    Networks, Remediation, Snapshot, SnapshotCell, SnapshotReader, Source, SourceId, StoreError,
-    Subject, SubjectError,
+    Changes, CountryCode, Decision, DecisionCount, DecisionKind, DecisionStore, Expiry, Found,
+    KindId, Network, NetworkError, Networks, Remediation, Snapshot, SnapshotCell, SnapshotReader,
+    Source, SourceId, StoreError, Subject, SubjectError,
 };
 pub use decisions::{ListError, embedded, parse_list};
 pub use files::{

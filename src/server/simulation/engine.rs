@@ -1152,7 +1152,7 @@ fn expected(world: &World, handled: &Handled) -> (bool, bool) {
         return (deed.has_answer(), !deed.has_answer());
     }
     let simulator = &world.simulator;
-    // Tickets are looked at every 10 ms, by the coarse clock; a core that stood still did not look.
+    // Tickets are looked at every 10 ms at least; a core that stood still did not look.
     let blur = Duration::from_millis(13) + simulator.tick() * 2;
     let stalled = simulator
         .stalled(handled.core)

@@ -12,6 +12,7 @@ use std::ops::Range;
 
 use super::decision::Expiry;
 use super::kinds::{Kinds, SourceId};
+use super::wide::Wide;
 
 /// In `ids`, for a decision without one. LAPI counts from 1.
 const NO_ID: i64 = i64::MIN;
@@ -33,6 +34,9 @@ pub(super) struct Entry<K> {
     pub(super) expiry: Expiry,
     pub(super) kind: u16,
 }
+
+/// What most of the memory goes into.
+const _: () = assert!(size_of::<Entry<u32>>() == 12 && size_of::<Entry<Wide>>() == 24);
 
 impl<K> Default for Column<K> {
     fn default() -> Self {
@@ -70,40 +74,47 @@ impl Row {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Operation<K> {
     pub(super) key: K,
-    row: Row,
+    // The parts of a `Row`, which as one would leave a gap.
+    id: i64,
+    expiry: Expiry,
     /// Its place among all operations, from 1.
     number: u32,
+    kind: u16,
     action: Action,
 }
 
+/// A million of them wait while a list is read.
+const _: () = assert!(size_of::<Operation<u32>>() == 24 && size_of::<Operation<Wide>>() == 40);
+
+/// What is done about the decisions on one value.
 #[derive(Clone, Copy, Debug)]
-enum Action {
+pub(super) enum Action {
+    /// One comes.
     Insert,
-    /// Those of the source and word that `row.kind` has.
+    /// Those of the source and word that the kind has go.
     RemoveWord,
-    /// The one of the source of `row.kind` and of `row.id`.
+    /// The one of the kind's source and of the id goes.
     RemoveId,
 }
 
 impl<K> Operation<K> {
-    pub(super) const fn insert(key: K, row: Row, number: u32) -> Self {
-        Self::new(key, row, number, Action::Insert)
-    }
-
-    pub(super) const fn remove_word(key: K, row: Row, number: u32) -> Self {
-        Self::new(key, row, number, Action::RemoveWord)
-    }
-
-    pub(super) const fn remove_id(key: K, row: Row, number: u32) -> Self {
-        Self::new(key, row, number, Action::RemoveId)
-    }
-
-    const fn new(key: K, row: Row, number: u32, action: Action) -> Self {
+    pub(super) const fn new(key: K, row: Row, number: u32, action: Action) -> Self {
+        let Row { id, expiry, kind } = row;
         Self {
             key,
-            row,
+            id,
+            expiry,
             number,
+            kind,
             action,
+        }
+    }
+
+    const fn row(&self) -> Row {
+        Row {
+            id: self.id,
+            expiry: self.expiry,
+            kind: self.kind,
         }
     }
 }
@@ -248,7 +259,7 @@ impl<K: Copy + Ord> Column<K> {
             .iter()
             .filter(|o| matches!(o.action, Action::Insert))
             .count();
-        let has_ids = !self.ids.is_empty() || operations.iter().any(|o| o.row.id != NO_ID);
+        let has_ids = !self.ids.is_empty() || operations.iter().any(|o| o.id != NO_ID);
         let mut merge = Merge {
             old: self,
             new: Self::with_capacity(self.len() + insert_count, has_ids),
@@ -462,7 +473,7 @@ impl Candidate {
 
     fn new<K>(operation: &Operation<K>) -> Self {
         Self {
-            row: operation.row,
+            row: operation.row(),
             number: operation.number,
             action: operation.action,
             old: None,

@@ -3,6 +3,11 @@
 //! The decisions lie in order of first address and prefix. From them the segments are made: the
 //! addresses where what holds changes, with the row that holds from there on, so that looking up is
 //! finding the last segment that begins at or before the address.
+//!
+//! Of tries, `poptrie` 0.2.1, `prefix-trie` 0.10.1 and `ip_network_table-deps-treebitmap` 0.5.0 were
+//! measured with 100 000 networks (lowest of several runs on a busy machine): 18 to 70 ns a lookup and 4
+//! to 15 MB for IPv4, where segments take 9 ns and 1.9 MB; 57 to 330 ns and 5 to 26 MB for IPv6, where
+//! segments take 26 ns and 2.6 MB. A trie can be changed in place, which a snapshot has no use for.
 
 use super::column::Column;
 use super::kinds::Kinds;

@@ -182,10 +182,8 @@ impl Snapshot {
     /// All decisions, in no order of use.
     pub fn iter(&self) -> impl Iterator<Item = Found<'_>> {
         Table::ALL.into_iter().flat_map(move |table| {
-            (0..self.row_count(table)).map(move |row| {
-                let kind = self.row(table, row).kind;
-                self.found(table, row, kind)
-            })
+            let rows = 0..self.row_count(table);
+            rows.map(move |row| self.found(table, row, self.kind_of(table, row)))
         })
     }
 
@@ -198,10 +196,44 @@ impl Snapshot {
             .sum()
     }
 
-    /// How many kinds of decisions there have been. [`KindId::index`] is below it.
+    /// The kinds of decisions there have been, by their numbers: from 0 on, without a gap. One that has
+    /// no decision any more is among them.
+    pub fn kinds(&self) -> impl ExactSizeIterator<Item = DecisionKind<'_>> {
+        (0..self.kinds.count()).map(|index| {
+            let id = u16::try_from(index).expect("the store has at most 65536 kinds");
+            let kind = self.kinds.kind(id);
+            DecisionKind {
+                id: KindId(id),
+                source: kind.source,
+                origin: self.kinds.origin(id),
+                word: self.kinds.word(id),
+                remediation: kind.remediation,
+            }
+        })
+    }
+
+    /// How many decisions there are of each kind and scope that has any, for those who show them. It goes
+    /// through all of them: some milliseconds for a million.
     #[must_use]
-    pub fn kind_count(&self) -> usize {
-        self.kinds.count()
+    pub fn counts(&self) -> Vec<DecisionCount> {
+        let mut counts = Vec::new();
+        let mut of_kind = vec![0; self.kinds.count()];
+        for table in Table::ALL {
+            for row in 0..self.row_count(table) {
+                of_kind[usize::from(self.kind_of(table, row))] += 1;
+            }
+            for (kind, count) in (0..).zip(&mut of_kind) {
+                if *count > 0 {
+                    counts.push(DecisionCount {
+                        kind: KindId(kind),
+                        scope: table.scope(),
+                        is_ipv6: table.is_ipv6(),
+                        count: std::mem::take(count),
+                    });
+                }
+            }
+        }
+        counts
     }
 
     /// What it takes in memory, in bytes, what it shares with other snapshots included.
@@ -225,6 +257,17 @@ impl Snapshot {
             Table::RangeV6 => self.ranges_v6.column.len(),
             Table::Country => self.countries.len(),
             Table::AsNumber => self.as_numbers.len(),
+        }
+    }
+
+    fn kind_of(&self, table: Table, row: usize) -> u16 {
+        match table {
+            Table::AddressV4 => self.addresses_v4.column.kind(row),
+            Table::AddressV6 => self.addresses_v6.column.kind(row),
+            Table::RangeV4 => self.ranges_v4.column.kind(row),
+            Table::RangeV6 => self.ranges_v6.column.kind(row),
+            Table::Country => self.countries.kind(row),
+            Table::AsNumber => self.as_numbers.kind(row),
         }
     }
 
@@ -298,6 +341,57 @@ impl Table {
         Self::Country,
         Self::AsNumber,
     ];
+}
+
+impl Table {
+    /// The scope of its decisions, as CrowdSec writes it.
+    const fn scope(self) -> &'static str {
+        match self {
+            Self::AddressV4 | Self::AddressV6 => "Ip",
+            Self::RangeV4 | Self::RangeV6 => "Range",
+            Self::Country => "Country",
+            Self::AsNumber => "AS",
+        }
+    }
+
+    /// Whether they are on addresses of IPv6, where they are on addresses.
+    const fn is_ipv6(self) -> Option<bool> {
+        match self {
+            Self::AddressV4 | Self::RangeV4 => Some(false),
+            Self::AddressV6 | Self::RangeV6 => Some(true),
+            Self::Country | Self::AsNumber => None,
+        }
+    }
+}
+
+/// What the decisions of one kind have in common.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct DecisionKind<'a> {
+    /// Its number.
+    pub id: KindId,
+    /// The source they are of.
+    pub source: SourceId,
+    /// Who decided.
+    pub origin: &'a str,
+    /// The word the source has for what is to be done.
+    pub word: &'a str,
+    /// What is to be done.
+    pub remediation: Remediation,
+}
+
+/// How many decisions there are of one kind and scope.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct DecisionCount {
+    /// Their kind.
+    pub kind: KindId,
+    /// Their scope, as [`Subject::scope`] has it.
+    pub scope: &'static str,
+    /// Whether they are on addresses of IPv6; `None` for those that are not on addresses.
+    pub is_ipv6: Option<bool>,
+    /// How many there are.
+    pub count: usize,
 }
 
 /// A decision in a snapshot.

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::addresses::{Addresses, Key, Scramble};
-use super::column::{Changes, Column, Operation, Row, Sweep};
+use super::column::{Action, Changes, Column, Operation, Row, Sweep};
 use super::decision::{CountryCode, Decision, Expiry, Remediation, Subject};
 use super::kinds::{KindFinder, Kinds, Source, SourceId};
 use super::network::Network;
@@ -90,24 +90,6 @@ struct Notes {
     sweep: Sweep,
 }
 
-/// What is done about one subject.
-#[derive(Clone, Copy)]
-enum Act {
-    Insert,
-    RemoveWord,
-    RemoveId,
-}
-
-impl Act {
-    fn on<K>(self, key: K, row: Row, number: u32) -> Operation<K> {
-        match self {
-            Self::Insert => Operation::insert(key, row, number),
-            Self::RemoveWord => Operation::remove_word(key, row, number),
-            Self::RemoveId => Operation::remove_id(key, row, number),
-        }
-    }
-}
-
 impl Default for DecisionStore {
     fn default() -> Self {
         Self::new()
@@ -162,7 +144,7 @@ impl DecisionStore {
             .finder
             .find(source, decision.origin, decision.remediation)?;
         let row = Row::new(kind, decision.expiry, decision.id);
-        self.note(decision.subject, row, Act::Insert);
+        self.note(decision.subject, row, Action::Insert);
         Ok(())
     }
 
@@ -171,7 +153,7 @@ impl DecisionStore {
         // Without a kind the source never had a decision.
         if let Some(kind) = self.finder.of_source(source) {
             let row = Row::new(kind, Expiry::NEVER, Some(id));
-            self.note(subject.into(), row, Act::RemoveId);
+            self.note(subject.into(), row, Action::RemoveId);
         }
     }
 
@@ -188,7 +170,7 @@ impl DecisionStore {
     pub fn remove_word(&mut self, source: SourceId, subject: impl Into<Subject>, word: &str) {
         if let Some(kind) = self.finder.of_word(source, word) {
             let row = Row::new(kind, Expiry::NEVER, None);
-            self.note(subject.into(), row, Act::RemoveWord);
+            self.note(subject.into(), row, Action::RemoveWord);
         }
     }
 
@@ -206,13 +188,19 @@ impl DecisionStore {
         self.notes = Notes::default();
     }
 
-    fn note(&mut self, subject: Subject, row: Row, act: Act) {
+    fn note(&mut self, subject: Subject, row: Row, action: Action) {
         let number = self.notes.next();
         let (notes, scramble) = (&mut self.notes, &self.snapshot.scramble);
         match subject {
-            Subject::Network(network) => note_network(notes, scramble, network, row, number, act),
-            Subject::Country(country) => notes.countries.push(act.on(country, row, number)),
-            Subject::AsNumber(of) => notes.as_numbers.push(act.on(of, row, number)),
+            Subject::Network(network) => {
+                note_network(notes, scramble, network, row, number, action)
+            }
+            Subject::Country(country) => notes
+                .countries
+                .push(Operation::new(country, row, number, action)),
+            Subject::AsNumber(of) => notes
+                .as_numbers
+                .push(Operation::new(of, row, number, action)),
         }
     }
 
@@ -291,7 +279,7 @@ fn note_network(
     network: Network,
     row: Row,
     number: u32,
-    act: Act,
+    action: Action,
 ) {
     let len = network.prefix_len();
     match network.first() {
@@ -299,20 +287,28 @@ fn note_network(
             let first = first.to_bits();
             if network.is_address() {
                 let key = first.scrambled(scramble);
-                notes.addresses_v4.push(act.on(key, row, number));
+                notes
+                    .addresses_v4
+                    .push(Operation::new(key, row, number, action));
             } else {
                 let prefix = Prefix { first, len };
-                notes.ranges_v4.push(act.on(prefix, row, number));
+                notes
+                    .ranges_v4
+                    .push(Operation::new(prefix, row, number, action));
             }
         }
         IpAddr::V6(first) => {
             let first = Wide::new(first.to_bits());
             if network.is_address() {
                 let key = first.scrambled(scramble);
-                notes.addresses_v6.push(act.on(key, row, number));
+                notes
+                    .addresses_v6
+                    .push(Operation::new(key, row, number, action));
             } else {
                 let prefix = Prefix { first, len };
-                notes.ranges_v6.push(act.on(prefix, row, number));
+                notes
+                    .ranges_v6
+                    .push(Operation::new(prefix, row, number, action));
             }
         }
     }

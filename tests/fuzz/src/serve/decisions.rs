@@ -80,7 +80,9 @@ fn look_up(all: &[Read]) {
     let source = store
         .add_source(Source::default())
         .expect("it is the first");
-    for read in all {
+    // One that had ended would end what came before of the same id.
+    let lasting = || all.iter().filter(|read| !read.expiry.is_past(0));
+    for read in lasting() {
         let mut decision = Decision::new(read.subject, &read.remediation, &read.origin);
         (decision.expiry, decision.id) = (read.expiry, read.id);
         store
@@ -88,7 +90,7 @@ fn look_up(all: &[Read]) {
             .expect("a short file has few kinds");
     }
     store.apply(0);
-    for read in all.iter().filter(|read| !read.expiry.is_past(0)) {
+    for read in lasting() {
         let nobody = IpAddr::from([192, 0, 2, 255]);
         let (address, country, as_number) = match read.subject {
             Subject::Network(network) => (network.first(), None, None),
