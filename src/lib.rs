@@ -12,7 +12,8 @@
 //! On them stand [`Message`], [`Var`] and [`Router`] for agents of typed messages, [`Harness`] and
 //! [`TestHaproxy`] for their tests, and [`SpoeConfig`] for HAProxy's configuration, which
 //! [`haproxy_config`] holds against them too. Beside them, [`FrameDump`] and [`dump_stream`] print frames
-//! for people (all of feature `std`).
+//! for people (all of feature `std`). [`outbound`] makes the HTTP(S) calls of agents, on a thread of its own
+//! (feature `outbound`, on by default).
 //!
 //! An agent takes messages and sets variables. This one tells HAProxy which backend to use:
 //!

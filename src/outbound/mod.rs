@@ -236,9 +236,9 @@ impl Drop for EndpointHandle {
 impl Endpoint {
     /// Makes a call. Never waits, so it may be used on a core that serves.
     ///
-    /// The callback runs exactly once, `deadline` from now at the latest: on the outbound thread, or
-    /// before this returns if the call is refused at once because the endpoint has too many, its breaker
-    /// is open or calls have been stopped. On the outbound thread every other call waits for it, and
+    /// The callback runs exactly once, `deadline` from now at the latest, to about a millisecond: on the
+    /// outbound thread, or before this returns if the call is refused at once because the endpoint has too
+    /// many, its breaker is open or calls have been stopped. On the outbound thread every other call waits for it, and
     /// deadlines with it, so it should not take longer than some microseconds: sending a
     /// [`Ticket`](crate::Ticket) is right. A panic in it is caught and counted.
     ///

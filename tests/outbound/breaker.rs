@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use ringspoa::outbound::{
-    BreakerConfig, BreakerState, Endpoint, EndpointConfig, FailureKind, Outbound,
+    BreakerConfig, BreakerState, Endpoint, EndpointConfig, FailureKind, Outbound, StreamTimeouts,
 };
 
 use crate::stub::{self, Stub, ask, body_of, config, get, wait_until};
@@ -66,6 +66,35 @@ fn it_opens_half_opens_and_closes() {
     assert_eq!(body_of(&endpoint, get("/")), "x");
     assert_eq!(endpoint.stats().breaker, BreakerState::Closed);
     assert_eq!(body_of(&endpoint, get("/")), "x");
+}
+
+#[test]
+fn streams_count_by_the_head_of_their_answer() {
+    let works = Arc::new(AtomicBool::new(false));
+    let stub = Stub::start({
+        let works = Arc::clone(&works);
+        move |mut peer| {
+            peer.request();
+            if works.load(Ordering::SeqCst) {
+                peer.send("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nbegin");
+                peer.wait_until_gone();
+            }
+        }
+    });
+    let outbound = stub::start();
+    let endpoint = endpoint(&outbound, &stub);
+    let stream = || endpoint.stream(get("/"), StreamTimeouts::default());
+    for _ in 0..3 {
+        assert!(stream().is_err());
+    }
+    assert_eq!(endpoint.stats().breaker, BreakerState::Open);
+    works.store(true, Ordering::SeqCst);
+    wait_until("half open", || {
+        endpoint.stats().breaker == BreakerState::HalfOpen
+    });
+    let reader = stream().unwrap();
+    assert_eq!(endpoint.stats().breaker, BreakerState::Closed);
+    drop(reader);
 }
 
 #[test]

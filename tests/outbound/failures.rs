@@ -1,6 +1,7 @@
 //! What a call says when something goes wrong, and what it does not do.
 
 use std::collections::HashSet;
+use std::io::Read;
 use std::net::{Ipv4Addr, TcpListener};
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
@@ -206,14 +207,34 @@ fn bytes_that_trickle_in_do_not_move_the_deadline() {
         trickle(&mut peer, b"1\r\nx\r\n");
     });
     assert_eq!(error.unwrap_err().fault(), &timeout(Phase::Reading));
-    // A server that takes nothing of a long request.
-    let stub = Stub::start(|_peer| std::thread::sleep(Duration::from_secs(2)));
+}
+
+#[test]
+fn a_request_that_is_given_up_is_not_sent_to_its_end() {
+    const LEN: usize = 32 * 1024 * 1024;
+    let (given_up, wait) = mpsc::channel();
+    let (sender, received) = mpsc::channel();
+    let both = Mutex::new(Some((wait, sender)));
+    let stub = Stub::start(move |mut peer| {
+        let (wait, sender) = both.lock().unwrap().take().unwrap();
+        wait.recv_timeout(PATIENCE).unwrap();
+        let mut len = 0;
+        let mut buffer = vec![0; 64 * 1024];
+        while let Ok(read @ 1..) = peer.io.read(&mut buffer) {
+            len += read;
+        }
+        sender.send(len).unwrap();
+    });
     let outbound = stub::start();
     let endpoint = outbound.endpoint(config(stub.url())).unwrap();
     let mut request = Request::new(Method::Post, "/");
-    request.body(vec![b'x'; 32 * 1024 * 1024]);
+    request.body(vec![b'x'; LEN]);
+    let after = Duration::from_millis(300);
     let error = ask_within(&endpoint, request, after).unwrap_err();
-    assert_eq!(error.fault(), &timeout(Phase::Waiting));
+    let phase = Phase::Waiting;
+    assert_eq!(error.fault(), &OutboundFault::Timeout { after, phase });
+    given_up.send(()).unwrap();
+    assert!(received.recv_timeout(PATIENCE).unwrap() < LEN);
 }
 
 #[test]
@@ -310,6 +331,35 @@ fn a_get_on_a_kept_connection_that_goes_is_repeated_once() {
         (stats.retries, stats.answered, stats.connections),
         (1, 2, 2)
     );
+}
+
+#[test]
+fn the_other_kept_connections_are_not_tried_either() {
+    // Both answer one request, once both have one, and go with the next.
+    let both = Arc::new(std::sync::Barrier::new(2));
+    let stub = Stub::start(move |mut peer| {
+        peer.request();
+        if peer.number <= 2 {
+            both.wait();
+        }
+        peer.answer("x");
+        peer.request();
+    });
+    let outbound = stub::start();
+    let endpoint = outbound.endpoint(config(stub.url())).unwrap();
+    let (sender, receiver) = mpsc::channel();
+    for _ in 0..2 {
+        let sender = sender.clone();
+        endpoint.call(get("/"), LONG, 100, move |result| {
+            sender.send(result).unwrap()
+        });
+    }
+    for _ in 0..2 {
+        receiver.recv_timeout(PATIENCE).unwrap().unwrap();
+    }
+    assert_eq!(stub.connections(), 2);
+    assert_eq!(body_of(&endpoint, get("/")), "x");
+    assert_eq!((stub.connections(), endpoint.stats().retries), (3, 1));
 }
 
 #[test]

@@ -33,9 +33,9 @@ fn fault_of(error: &std::io::Error) -> &OutboundFault {
     inner.downcast_ref::<OutboundError>().unwrap().fault()
 }
 
-/// Decisions of a full pull in number, and the length of each.
-const PIECES: usize = 50_000;
-const PIECE: &[u8; 140] = &[b'd'; 140];
+/// Chunks of a full pull of 50 000 decisions, and the length of each.
+const PIECES: usize = 1000;
+const PIECE: &[u8; 7000] = &[b'd'; 7000];
 
 #[test]
 fn a_long_answer_is_read_in_constant_memory() {

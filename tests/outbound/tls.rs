@@ -315,6 +315,30 @@ fn a_server_without_tls_is_told() {
 }
 
 #[test]
+fn http_1_is_what_is_agreed_on() {
+    let authority = Authority::new("stub authority");
+    let issued = authority.issue(&["localhost"], |_| {});
+    let mut config = ServerConfig::clone(&server(&issued, None));
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    let config = Arc::new(config);
+    let stub = Stub::wrapped(
+        move |mut socket| {
+            let mut connection = ServerConnection::new(Arc::clone(&config)).unwrap();
+            while connection.is_handshaking() {
+                connection.complete_io(&mut socket).ok()?;
+            }
+            // Otherwise the call fails.
+            (connection.alpn_protocol() == Some(b"http/1.1"))
+                .then(|| Box::new(StreamOwned::new(connection, socket)) as Box<dyn Duplex>)
+        },
+        echo,
+    );
+    let outbound = stub::start();
+    let endpoint = outbound.endpoint(trusting(&stub, &authority)).unwrap();
+    assert_eq!(body_of(&endpoint, get("/")), "by TLS");
+}
+
+#[test]
 fn a_connection_that_comes_too_late_is_for_the_next_call() {
     let authority = Authority::new("stub authority");
     let config = server(&authority.issue(&["localhost"], |_| {}), None);
