@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use crate::agents::remediation::{Changes, Network, Snapshot, SourceId, Subject};
+use crate::agents::remediation::{Changes, Snapshot, SourceId};
 
 /// The seconds since 1970, of a clock that may be set.
 pub(super) fn now_unix_s() -> u64 {
@@ -343,59 +343,43 @@ impl Board {
     }
 }
 
-/// The sorts of subjects, as labels of metrics.
-const SORTS: [(&str, &str); 6] = [
-    ("ip", "ipv4"),
-    ("ip", "ipv6"),
-    ("range", "ipv4"),
-    ("range", "ipv6"),
-    ("country", ""),
-    ("as", ""),
-];
-
-fn sort_of(subject: &Subject) -> usize {
-    let of_network = |network: &Network| {
-        2 * usize::from(!network.is_address()) + usize::from(network.first().is_ipv6())
-    };
-    match subject {
-        Subject::Network(network) => of_network(network),
-        Subject::Country(_) => 4,
-        Subject::AsNumber(_) => 5,
-    }
-}
-
 fn count(snapshot: &Snapshot, name: impl Fn(SourceId) -> String) -> Vec<ActiveDecisions> {
-    let mut counts = vec![[0_usize; SORTS.len()]; snapshot.kind_count()];
-    let mut kinds = vec![None; snapshot.kind_count()];
-    for found in snapshot.iter() {
-        let kind = found.kind().index();
-        counts[kind][sort_of(&found.subject())] += 1;
-        kinds[kind] = Some(found);
-    }
-    let mut sums: BTreeMap<(String, String, usize), usize> = BTreeMap::new();
-    for (found, counts) in kinds.iter().zip(&counts) {
-        let Some(found) = found else {
-            continue;
+    let kinds: Vec<_> = snapshot.kinds().collect();
+    let mut sums: BTreeMap<(String, &str, &'static str, &'static str), usize> = BTreeMap::new();
+    for counted in snapshot.counts() {
+        let kind = &kinds[counted.kind.index()];
+        // As labels of metrics have them.
+        let scope = match counted.scope {
+            "Ip" => "ip",
+            "Range" => "range",
+            "Country" => "country",
+            _ => "as",
         };
-        for (sort, count) in counts.iter().enumerate().filter(|(_, count)| **count > 0) {
-            let key = (name(found.source()), found.origin().to_owned(), sort);
-            *sums.entry(key).or_default() += count;
-        }
+        let ip_type = match counted.is_ipv6 {
+            Some(false) => "ipv4",
+            Some(true) => "ipv6",
+            None => "",
+        };
+        let key = (name(kind.source), kind.origin, scope, ip_type);
+        *sums.entry(key).or_default() += counted.count;
     }
-    sums.into_iter()
-        .map(|((source, origin, sort), count)| ActiveDecisions {
+    let sums = sums.into_iter();
+    sums.map(|((source, origin, scope, ip_type), count)| {
+        let origin = origin.to_owned();
+        ActiveDecisions {
             source,
             origin,
-            scope: SORTS[sort].0,
-            ip_type: SORTS[sort].1,
+            scope,
+            ip_type,
             count,
-        })
-        .collect()
+        }
+    })
+    .collect()
 }
 
 #[cfg(test)]
 mod tests {
-    use crate::agents::remediation::{Decision, DecisionStore, Source};
+    use crate::agents::remediation::{Decision, DecisionStore, Source, Subject};
 
     use super::*;
 
@@ -439,8 +423,8 @@ mod tests {
                 "a CAPI ip ipv6 1",
                 "a cscli ip ipv4 2",
                 "a cscli range ipv4 1",
-                "b CAPI range ipv6 1",
                 "b CAPI as  1",
+                "b CAPI range ipv6 1",
             ]
         );
         // Once for each generation.

@@ -23,7 +23,7 @@ use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use crate::agents::remediation::{
-    CountryCode, Decision, Expiry, Network, Snapshot, SourceId, Subject,
+    CountryCode, Decision, DecisionKind, Expiry, Network, Snapshot, SourceId, Subject,
 };
 
 use super::batch::Batch;
@@ -155,33 +155,28 @@ fn encode(out: &mut impl Write, snapshot: &Snapshot, kept: &[Kept]) -> io::Resul
         out.write_all(&source.unix_s.to_le_bytes())?;
     }
     let place = |id: SourceId| kept.iter().position(|source| source.id == id);
-    // The kinds that there are, by their numbers in the snapshot.
-    let mut kinds = vec![None; snapshot.kind_count()];
-    let mut row_count = 0_u64;
-    for found in snapshot.iter() {
-        if place(found.source()).is_some() {
-            kinds[found.kind().index()] = Some(found);
-            row_count += 1;
-        }
-    }
-    let mut numbers = vec![0_u32; kinds.len()];
-    let mut kind_count = 0_u32;
-    for (number, kind) in numbers.iter_mut().zip(&kinds) {
-        *number = kind_count;
-        kind_count += u32::from(kind.is_some());
-    }
+    // The numbers in the file of those of the snapshot.
+    let mut numbers = vec![0_u32; snapshot.kinds().len()];
+    let kinds: Vec<(usize, DecisionKind<'_>)> = snapshot
+        .kinds()
+        .filter_map(|kind| Some((place(kind.source)?, kind)))
+        .collect();
+    let kind_count = u32::try_from(kinds.len()).map_err(io::Error::other)?;
     out.write_all(&kind_count.to_le_bytes())?;
-    for found in kinds.iter().flatten() {
-        let source = place(found.source()).unwrap_or_default();
-        out.write_all(&count(source)?.to_le_bytes())?;
-        text(out, found.origin())?;
-        text(out, found.word())?;
+    for (number, (source, kind)) in (0..).zip(&kinds) {
+        numbers[kind.id.index()] = number;
+        out.write_all(&count(*source)?.to_le_bytes())?;
+        text(out, kind.origin)?;
+        text(out, kind.word)?;
     }
+    let all = || {
+        snapshot
+            .iter()
+            .filter(|found| place(found.source()).is_some())
+    };
+    let row_count = all().count() as u64;
     out.write_all(&row_count.to_le_bytes())?;
-    for found in snapshot.iter() {
-        if place(found.source()).is_none() {
-            continue;
-        }
+    for found in all() {
         let id = found.id();
         let flag = if id.is_some() { HAS_ID } else { 0 };
         match found.subject() {

@@ -286,8 +286,14 @@ mod tests {
         )
     }
 
-    fn answer(new: &[String], deleted: &[String]) -> [String; 2] {
-        let (new, deleted) = (new.join(","), deleted.join(","));
+    fn answer(new: &[&String], deleted: &[&String]) -> [String; 2] {
+        let joined = |all: &[&String]| {
+            all.iter()
+                .map(|one| one.as_str())
+                .collect::<Vec<_>>()
+                .join(",")
+        };
+        let (new, deleted) = (joined(new), joined(deleted));
         [
             format!(r#"{{"new":[{new}],"deleted":[{deleted}]}}"#),
             format!(r#"{{"deleted":[{deleted}],"new":[{new}]}}"#),
@@ -341,25 +347,25 @@ mod tests {
         for order in 0..2 {
             let mut table = Table::new();
             let old = decision(1, "192.0.2.1", "ban", "cscli");
-            table.take(Pull::Full, false, &answer(&[old.clone()], &[])[order]);
+            table.take(Pull::Full, false, &answer(&[&old], &[])[order]);
             // Deleted and added again between two questions.
             let new = decision(2, "192.0.2.1", "ban", "cscli");
-            table.take(Pull::Delta, false, &answer(&[new], &[old.clone()])[order]);
+            table.take(Pull::Delta, false, &answer(&[&new], &[&old])[order]);
             assert_eq!(table.shown(), "192.0.2.1 ban cscli #2");
             // The overlap of a LAPI's answers: the same deletion again, and again.
-            table.take(Pull::Delta, false, &answer(&[], &[old.clone(), old])[order]);
+            table.take(Pull::Delta, false, &answer(&[], &[&old, &old])[order]);
             assert_eq!(table.shown(), "192.0.2.1 ban cscli #2");
             // Another origin, with the id of none of ours.
             let other = decision(9, "192.0.2.1", "ban", "CAPI");
-            table.take(Pull::Delta, false, &answer(&[], &[other])[order]);
+            table.take(Pull::Delta, false, &answer(&[], &[&other])[order]);
             assert_eq!(table.shown(), "192.0.2.1 ban cscli #2");
             // The id counts, whatever origin the record has.
             let by_id = decision(2, "192.0.2.1", "ban", "CAPI");
-            table.take(Pull::Delta, false, &answer(&[], &[by_id])[order]);
+            table.take(Pull::Delta, false, &answer(&[], &[&by_id])[order]);
             assert_eq!(table.shown(), "");
             // Came and went in one.
             let both = decision(3, "192.0.2.3", "ban", "cscli");
-            table.take(Pull::Delta, false, &answer(&[both.clone()], &[both])[order]);
+            table.take(Pull::Delta, false, &answer(&[&both], &[&both])[order]);
             assert_eq!(table.shown(), "");
         }
     }
@@ -373,13 +379,13 @@ mod tests {
                 decision(2, "192.0.2.1", "ban", "CAPI"),
                 decision(3, "192.0.2.1", "captcha", "CAPI"),
             ];
-            table.take(Pull::Full, true, &answer(&all, &[])[order]);
+            table.take(Pull::Full, true, &answer(&all.each_ref(), &[])[order]);
             let end = decision(8, "192.0.2.1", "ban", "lists");
-            table.take(Pull::Delta, true, &answer(&[], &[end.clone()])[order]);
+            table.take(Pull::Delta, true, &answer(&[], &[&end])[order]);
             assert_eq!(table.shown(), "192.0.2.1 captcha CAPI #3");
             // What comes with it is newer.
             let new = decision(9, "192.0.2.1", "ban", "cscli");
-            table.take(Pull::Delta, true, &answer(&[new.clone()], &[end])[order]);
+            table.take(Pull::Delta, true, &answer(&[&new], &[&end])[order]);
             assert_eq!(
                 table.shown(),
                 "192.0.2.1 ban cscli #9, 192.0.2.1 captcha CAPI #3"
@@ -389,7 +395,7 @@ mod tests {
             table.take(
                 Pull::Delta,
                 true,
-                &answer(&[other.clone()], &[new, other])[order],
+                &answer(&[&other], &[&new, &other])[order],
             );
             assert_eq!(table.shown(), "192.0.2.1 captcha CAPI #3");
         }
@@ -401,12 +407,8 @@ mod tests {
             let mut table = Table::new();
             let old = decision(1, "192.0.2.1", "ban", "cscli");
             let kept = decision(2, "192.0.2.2", "ban", "cscli");
-            table.take(
-                Pull::Full,
-                false,
-                &answer(&[old.clone(), kept.clone()], &[])[order],
-            );
-            let full = &answer(&[kept.clone()], &[old, kept])[order];
+            table.take(Pull::Full, false, &answer(&[&old, &kept], &[])[order]);
+            let full = &answer(&[&kept], &[&old, &kept])[order];
             let answer = table.take(Pull::Full, false, full);
             assert_eq!(table.shown(), "192.0.2.2 ban cscli #2");
             assert_eq!((answer.new_count(), answer.deleted_count()), (1, 0));
@@ -417,7 +419,7 @@ mod tests {
     fn an_empty_answer_changes_nothing() {
         let mut table = Table::new();
         let old = decision(1, "192.0.2.1", "ban", "cscli");
-        table.take(Pull::Full, false, &answer(&[old], &[])[0]);
+        table.take(Pull::Full, false, &answer(&[&old], &[])[0]);
         for json in [
             r#"{"new":null,"deleted":null}"#,
             r#"{"deleted":[],"new":[]}"#,
@@ -430,7 +432,7 @@ mod tests {
 
     #[test]
     fn what_is_no_whole_answer_is_refused() {
-        let whole = &answer(&[decision(1, "192.0.2.1", "ban", "cscli")], &[])[0];
+        let whole = &answer(&[&decision(1, "192.0.2.1", "ban", "cscli")], &[])[0];
         for len in 0..whole.len() {
             Answer::read(&whole.as_bytes()[..len], RULES).unwrap_err();
         }
@@ -475,7 +477,7 @@ mod tests {
             decision(2, "192.0.2.2", &"x".repeat(256), "cscli"),
             decision(3, "192.0.2.3", "ban", &"x".repeat(255)),
         ];
-        let answer = table.take(Pull::Full, false, &answer(&all, &[])[0]);
+        let answer = table.take(Pull::Full, false, &answer(&all.each_ref(), &[])[0]);
         assert_eq!((answer.new_count(), answer.bad_count()), (1, 2));
         assert!(answer.first_bad().unwrap().contains("192.0.2.1"));
     }

@@ -12,6 +12,7 @@ mod control;
 mod decisions;
 mod haproxy_config;
 mod headers;
+mod lapi;
 mod list;
 mod memory;
 mod notify;
@@ -24,6 +25,7 @@ pub use control::{disconnect, hello};
 pub use decisions::{decision_csv, decision_json, decision_lines, duration};
 pub use haproxy_config::haproxy_config;
 pub use headers::headers;
+pub use lapi::lapi_answer;
 pub use list::list;
 pub use notify::{ack, frame, notify};
 pub use round_trip::round_trip;
@@ -47,6 +49,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("haproxy_config", haproxy_config),
     ("headers", headers),
     ("hello", hello),
+    ("lapi_answer", lapi_answer),
     ("list", list),
     ("notify", notify),
     ("round_trip", round_trip),
