@@ -42,7 +42,7 @@ impl Bell {
 
     /// Waits until it is rung or this long. To have been asked is forgotten with it.
     pub(super) fn wait(&self, bound: Duration) -> Rung {
-        let until = Instant::now() + bound;
+        let until = after(bound);
         let mut rung = self.rung.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
             let left = until.saturating_duration_since(Instant::now());
@@ -60,6 +60,13 @@ impl Bell {
     }
 }
 
+/// The moment after this long, or one that nobody lives to see.
+pub(super) fn after(bound: Duration) -> Instant {
+    const CENTURY: Duration = Duration::from_secs(100 * 365 * 86_400);
+    let now = Instant::now();
+    now.checked_add(bound).unwrap_or(now + CENTURY)
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
@@ -70,6 +77,8 @@ mod tests {
     fn who_asks_is_heard_once_and_who_stops_for_ever() {
         let bell = Arc::new(Bell::default());
         assert_eq!(bell.wait(Duration::from_millis(1)), Rung::default());
+        bell.ask();
+        assert!(bell.wait(Duration::MAX).is_asked);
         bell.ask();
         let long = Duration::from_secs(60);
         assert!(bell.wait(long).is_asked);

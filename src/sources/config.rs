@@ -78,6 +78,11 @@ pub enum FileFormat {
     Json,
 }
 
+/// Longer times than a year are mistakes, and sums of them have no end.
+pub(super) const LONGEST: Duration = Duration::from_secs(366 * 86_400);
+
+const TOO_LONG: &str = "a time of it is longer than a year";
+
 /// Settings of a source of files.
 #[derive(Clone, Debug)]
 pub struct FilesConfig {
@@ -332,7 +337,7 @@ pub enum SourcesError {
     },
     /// Two sources of this name.
     NameTwice(String),
-    /// A name is empty or longer than 255 bytes.
+    /// A name is empty, longer than 255 bytes or has control characters.
     Name(String),
     /// The system has no thread or no descriptors left.
     Start(std::io::Error),
@@ -395,7 +400,7 @@ impl fmt::Display for SourcesError {
             Self::Name(name) => {
                 write!(
                     f,
-                    "'{name}' is no name of a source, which has 1 to 255 bytes"
+                    "{name:?} is no name of a source, which has 1 to 255 bytes of printable text"
                 )
             }
             Self::Start(error) => write!(f, "sources of decisions cannot be started: {error}"),
@@ -431,6 +436,9 @@ impl FilesConfig {
         }
         if self.poll_every.is_zero() {
             return Err("the time between two looks at its files must be more than zero");
+        }
+        if self.poll_every > LONGEST {
+            return Err(TOO_LONG);
         }
         Ok(())
     }
@@ -492,6 +500,12 @@ impl LapiConfig {
             if time.is_zero() {
                 return Err(problem);
             }
+            if time > LONGEST {
+                return Err(TOO_LONG);
+            }
+        }
+        if self.grace() > LONGEST {
+            return Err(TOO_LONG);
         }
         if self.max_decisions == 0 {
             return Err("max_decisions must be more than zero");
@@ -513,7 +527,7 @@ mod tests {
             key_file: "key.pem".into(),
         };
         type Change = fn(&mut LapiConfig);
-        let cases: [(Change, &str); 8] = [
+        let cases: [(Change, &str); 10] = [
             (|lapi| lapi.api_key = None, "api_key"),
             (|lapi| lapi.api_key = Some(ApiKey::new("a b")), "api_key"),
             (|lapi| lapi.api_key = Some(ApiKey::new("")), "api_key"),
@@ -525,6 +539,8 @@ mod tests {
             ),
             (|lapi| lapi.timeouts.progress = Duration::ZERO, "4 KiB"),
             (|lapi| lapi.max_decisions = 0, "max_decisions"),
+            (|lapi| lapi.resync_every = Duration::MAX, "a year"),
+            (|lapi| lapi.grace = Some(Duration::MAX), "a year"),
         ];
         for (change, part) in cases {
             let mut config = lapi();

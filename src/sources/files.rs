@@ -344,10 +344,7 @@ pub(super) fn take_note(state: &SourceState, path: &Path, summary: &Summary) {
         summary.decision_count
     );
     if let Some(first) = &summary.first_bad {
-        tracing::warn!(
-            "decisions of {name}: {} has {} bad records, the first of them: {first}",
-            path.display(),
-            summary.bad_count
-        );
+        let of = path.display().to_string();
+        state.passed_over(&of, summary.bad_count, &first.to_string());
     }
 }

@@ -366,7 +366,7 @@ impl Prepared {
     fn new(config: SourcesConfig) -> Result<Self, SourcesError> {
         let names: Vec<String> = config.sources.iter().map(|one| one.name.clone()).collect();
         for (index, name) in names.iter().enumerate() {
-            if name.is_empty() || name.len() > 255 {
+            if name.is_empty() || name.len() > 255 || name.contains(char::is_control) {
                 return Err(SourcesError::Name(name.clone()));
             }
             if names[..index].contains(name) {

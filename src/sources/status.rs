@@ -7,6 +7,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::agents::remediation::{Changes, Snapshot, SourceId};
 
+use super::bell::after;
+
 /// The seconds since 1970, of a clock that may be set.
 pub(super) fn now_unix_s() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
@@ -146,6 +148,8 @@ struct Inner {
     fresh_at: Instant,
     /// What was logged last, and when.
     logged: Option<(String, Instant)>,
+    /// When bad records were.
+    logged_bad: Option<Instant>,
 }
 
 /// A failure that goes on is logged again after this long.
@@ -163,6 +167,7 @@ impl SourceState {
                 files: BTreeMap::new(),
                 fresh_at: Instant::now(),
                 logged: None,
+                logged_bad: None,
             }),
         }
     }
@@ -224,6 +229,16 @@ impl SourceState {
             text,
             unix_s: now_unix_s(),
         });
+    }
+
+    /// Records of it were passed over. Says so in the log, unless it did a while ago.
+    pub(super) fn passed_over(&self, of: &str, count: usize, first: &str) {
+        let mut inner = self.lock();
+        if inner.logged_bad.is_none_or(|at| at.elapsed() > LOG_AGAIN) {
+            let name = &inner.status.name;
+            tracing::warn!("decisions of {name}: {of} has {count} bad ones, the first: {first}");
+            inner.logged_bad = Some(Instant::now());
+        }
     }
 
     pub(super) fn file(&self, path: &Path, change: impl FnOnce(&mut FileStatus)) {
@@ -298,7 +313,7 @@ impl Board {
 
     /// Waits for `is_so`, which is asked again with each announcement.
     pub(super) fn wait(&self, bound: Duration, is_so: impl Fn() -> bool) -> bool {
-        let until = Instant::now() + bound;
+        let until = after(bound);
         let mut general = self.lock();
         loop {
             if is_so() {

@@ -32,30 +32,34 @@ pub(crate) struct Lapi {
     folder: PathBuf,
     port: u16,
     process: Option<Child>,
-    tls: bool,
+    is_tls: bool,
 }
 
 impl Lapi {
     /// One that runs, and knows the bouncer of [`KEY`].
     pub(crate) fn start() -> Self {
-        Self::with_server("")
+        Self::with_server("", &[])
     }
 
-    /// The same, with more of the settings of `api.server`.
-    pub(crate) fn with_server(settings: &str) -> Self {
-        let mut lapi = Self::prepare(settings);
+    /// The same, with more of the settings of `api.server`; `@` is the path of its folder, where these
+    /// files are.
+    pub(crate) fn with_server(settings: &str, files: &[(&str, String)]) -> Self {
+        let mut lapi = Self::prepare(settings, files);
         lapi.cscli(&["bouncers", "add", "test", "-k", KEY]);
         lapi.run();
         lapi
     }
 
-    fn prepare(settings: &str) -> Self {
+    fn prepare(settings: &str, files: &[(&str, String)]) -> Self {
         static COUNT: AtomicUsize = AtomicUsize::new(0);
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
         let name = format!("ringspoa-crowdsec-{}-{count}", std::process::id());
         let folder = std::env::temp_dir().join(name);
         for below in ["data", "notifications", "plugins"] {
             fs::create_dir_all(folder.join(below)).unwrap();
+        }
+        for (name, text) in files {
+            fs::write(folder.join(name), text).unwrap();
         }
         let share = installed().join("share");
         for file in ["profiles.yaml", "simulation.yaml"] {
@@ -70,7 +74,7 @@ impl Lapi {
             folder,
             port,
             process: None,
-            tls: settings.contains("tls:"),
+            is_tls: settings.contains("tls:"),
         };
         let at = lapi.folder.display();
         let hub = share.join("hub");
@@ -84,7 +88,7 @@ impl Lapi {
              \x20 plugin_dir: {at}/plugins\n\
              cscli: {{output: human, color: \"no\"}}\n\
              db_config: {{log_level: info, type: sqlite, db_path: {at}/data/crowdsec.db, use_wal: true}}\n\
-             api:\n  client: {{credentials_path: {at}/credentials.yaml}}\n\
+             api:\n  client: {{credentials_path: {at}/credentials.yaml, insecure_skip_verify: true}}\n\
              \x20 server:\n    log_level: info\n    listen_uri: 127.0.0.1:{port}\n\
              \x20   profiles_path: {at}/profiles.yaml\n    console_path: {at}/console.yaml\n\
              \x20   trusted_ips: [127.0.0.1]\n{settings}\
@@ -105,12 +109,14 @@ impl Lapi {
             "test",
             "-f",
             credentials,
+            "-u",
+            &lapi.url(),
         ]);
         lapi
     }
 
     pub(crate) fn url(&self) -> String {
-        let scheme = if self.tls { "https" } else { "http" };
+        let scheme = if self.is_tls { "https" } else { "http" };
         format!("{scheme}://127.0.0.1:{}/", self.port)
     }
 
@@ -155,7 +161,7 @@ impl Lapi {
         let Ok(mut socket) = TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)) else {
             return false;
         };
-        if self.tls {
+        if self.is_tls {
             return true;
         }
         let request = "GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";

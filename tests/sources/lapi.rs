@@ -279,6 +279,53 @@ fn everything_is_asked_for_now_and_then_and_after_an_outage() {
     drop(sources);
 }
 
+/// A LAPI that fails half way through its answer may end it in good order.
+#[test]
+fn an_answer_with_few_of_many_is_asked_for_again() {
+    let bans = |count: i64| -> Vec<String> {
+        (0..count)
+            .map(|id| ban(id, &format!("192.0.2.{id}")))
+            .collect()
+    };
+    let stub = Stub::new(says(&bans(200), &[]));
+    let mut config = quick(stub.url());
+    config.update_frequency = Duration::from_millis(300);
+    let sources = ready(config);
+    let counts = || sources.snapshots().current().count();
+    // Once: nothing of it is seen.
+    let full = body(&bans(200), &[]);
+    let few = body(&bans(50), &[]);
+    let times = std::sync::atomic::AtomicUsize::new(0);
+    stub.then(Arc::new(move |asked, socket| {
+        let body = match (
+            asked.is_full(),
+            times.load(std::sync::atomic::Ordering::SeqCst),
+        ) {
+            (false, _) => body(&[], &[]),
+            (true, 0) => few.clone(),
+            (true, _) => full.clone(),
+        };
+        if asked.is_full() {
+            times.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+        }
+        let _ = socket.write_all(&answer("200 OK", &body));
+    }));
+    sources.resync();
+    wait_until("it is doubted", || status(&sources).is_failing);
+    assert_eq!(counts(), 200);
+    wait_until("it is asked for again", || !status(&sources).is_failing);
+    assert_eq!(counts(), 200);
+    // Twice: so it is.
+    stub.then(says(&bans(50), &[]));
+    sources.resync();
+    wait_until("it is believed", || counts() == 50);
+    let text = status(&sources).last_failure.unwrap().text;
+    assert!(
+        text.contains("of 200 decisions the answer has 50 left"),
+        "{text}"
+    );
+}
+
 /// In the words of the LAPI's API: deletions that are repeated, of other origins, and beside the addition
 /// of the same value, in either order.
 #[test]
@@ -457,6 +504,11 @@ fn settings_that_cannot_be_used_name_their_source() {
         ),
         (
             vec![SourceConfig::new("", quick("http://h/"))],
+            "no name of a source",
+        ),
+        // It is the name of a thread too.
+        (
+            vec![SourceConfig::new("a\0", quick("http://h/"))],
             "no name of a source",
         ),
     ] {

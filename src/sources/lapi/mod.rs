@@ -161,6 +161,33 @@ struct Memory {
     next_resync: Instant,
     answered_at: Instant,
     failures: u32,
+    /// How many decisions there were in the last answer with all of them.
+    full_count: usize,
+    /// Whether the last one had so few that it was not believed.
+    is_doubted: bool,
+}
+
+/// An answer with all decisions is not doubted where there were fewer than this before.
+const DOUBT_FROM: usize = 100;
+
+impl Memory {
+    /// Whether an answer may come into force. A LAPI from 1.5 on that fails half way ends its answer in
+    /// good order, with what it has so far: one with less than half of what there was is asked for
+    /// again, and the second one is believed.
+    fn believe(&mut self, answer: &Answer) -> Result<(), String> {
+        if answer.pull() == Pull::Delta {
+            return Ok(());
+        }
+        let (before, now) = (self.full_count, answer.new_count());
+        self.is_doubted = !self.is_doubted && before >= DOUBT_FROM && now < before / 2;
+        if self.is_doubted {
+            return Err(format!(
+                "of {before} decisions the answer has {now} left: it may be cut short, and is asked for again"
+            ));
+        }
+        self.full_count = now;
+        Ok(())
+    }
 }
 
 impl Puller {
@@ -172,6 +199,8 @@ impl Puller {
             next_resync: now,
             answered_at: now,
             failures: 0,
+            full_count: 0,
+            is_doubted: false,
         };
         loop {
             let began = Instant::now();
@@ -197,7 +226,7 @@ impl Puller {
             false => Pull::Delta,
         };
         self.state.update(|status| status.request_count += 1);
-        match self.pull(pull) {
+        match self.pull(pull, memory) {
             Ok(()) => {
                 memory.answered_at = Instant::now();
                 memory.failures = 0;
@@ -220,7 +249,7 @@ impl Puller {
         }
     }
 
-    fn pull(&self, pull: Pull) -> Result<(), Fault> {
+    fn pull(&self, pull: Pull, memory: &mut Memory) -> Result<(), Fault> {
         let lost = |text: String| Fault {
             text,
             may_have_answered: true,
@@ -253,12 +282,10 @@ impl Puller {
         let answer = Answer::read_with_pace(stream, rules, timeouts.progress)
             .map_err(|error| lost(format!("the answer is not taken: {}", error.reason)))?;
         if let Some(first) = answer.first_bad() {
-            tracing::warn!(
-                "decisions of {}: {} of an answer are bad and passed over, the first of them: {first}",
-                self.state.name(),
-                answer.bad_count()
-            );
+            self.state
+                .passed_over("an answer", answer.bad_count(), first);
         }
+        memory.believe(&answer).map_err(lost)?;
         let (sender, reply) = sync_channel(1);
         let event = Event::Answer {
             source: self.source,
