@@ -1,11 +1,13 @@
 //! An `io_uring`, thread-per-core SPOA server for HAProxy: the agent that answers the questions
 //! HAProxy asks over SPOP (doc/SPOE.txt of HAProxy, "the spec" in these pages).
 //!
-//! Three layers in one crate, each usable without the next:
+//! Four things in one crate, each usable without the next:
 //!
 //! - [`spop`], the codec: both sides of the protocol, `core` only, without allocation.
 //! - [`Connection`], the rules of one connection as a state machine without I/O (feature `std`).
 //! - [`Server`], which serves an [`Agent`] on every core (feature `server`, on by default).
+//! - [`outbound`], which makes the HTTP(S) calls of agents on a thread of its own (feature `outbound`,
+//!   on by default).
 //!
 //! On them stand [`Message`], [`Var`] and [`Router`] for agents of typed messages, [`Harness`] and
 //! [`TestHaproxy`] for their tests, and [`SpoeConfig`] for HAProxy's configuration, which
@@ -92,6 +94,8 @@ mod metrics;
 pub mod outbound;
 #[cfg(feature = "server")]
 mod server;
+#[cfg(feature = "remediation")]
+pub mod sources;
 pub mod spop;
 
 #[cfg(feature = "server")]

@@ -20,6 +20,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ),
     ("metrics", &[]),
     ("outbound", &[]),
+    ("sources", &["agents", "outbound"]),
     (
         "server",
         &["agent", "connection", "dump", "metrics", "spop"],

@@ -51,7 +51,7 @@ pub enum StreamPart {
 }
 
 /// Reads the answer to a request for `/v1/decisions/stream`: an object with the arrays `new` and
-/// `deleted`, of which each may be `null` or not there, in any order.
+/// `deleted`, of which each may be `null` and one not there, in any order.
 ///
 /// The expiry of a deleted decision is past, or whatever its record says; what counts is its subject,
 /// id and word.
@@ -168,6 +168,7 @@ impl<'de, S: Sink> Visitor<'de> for Answer<'_, '_, S> {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
         let mut room = Room::default();
+        let mut is_answer = false;
         while let Some(key) = map.next_key_seed(Key)? {
             let part = match key {
                 Field::New => StreamPart::New,
@@ -177,11 +178,18 @@ impl<'de, S: Sink> Visitor<'de> for Answer<'_, '_, S> {
                     continue;
                 }
             };
+            is_answer = true;
             self.part.set(part);
             map.next_value_seed(Records {
                 reading: &mut *self.reading,
                 room: &mut room,
             })?;
+        }
+        if !is_answer {
+            // Taken for one without decisions, the word of some other server would end all there are.
+            return Err(A::Error::custom(
+                "an object with neither 'new' nor 'deleted'",
+            ));
         }
         Ok(())
     }
@@ -557,7 +565,7 @@ mod tests {
                 "New ::1 ban cscli 4600 #2"
             ]
         );
-        for none in [r#"{"new":null,"deleted":null}"#, "{}"] {
+        for none in [r#"{"new":null,"deleted":null}"#, r#"{"deleted":[]}"#] {
             assert_eq!(stream(none), (0, Vec::new()));
         }
     }

@@ -14,6 +14,7 @@ mod decisions;
 mod haproxy_config;
 mod headers;
 mod hosts;
+mod lapi;
 mod list;
 mod memory;
 mod notify;
@@ -28,6 +29,7 @@ pub use decisions::{decision_csv, decision_json, decision_lines, duration};
 pub use haproxy_config::haproxy_config;
 pub use headers::headers;
 pub use hosts::host_pattern;
+pub use lapi::lapi_answer;
 pub use list::list;
 pub use notify::{ack, frame, notify};
 pub use round_trip::round_trip;
@@ -53,6 +55,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("headers", headers),
     ("hello", hello),
     ("host_pattern", host_pattern),
+    ("lapi_answer", lapi_answer),
     ("list", list),
     ("notify", notify),
     ("round_trip", round_trip),
