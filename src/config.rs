@@ -13,6 +13,7 @@ use serde::{Deserialize, Deserializer};
 use tracing_subscriber::filter::Targets;
 
 use crate::logging::{LogFormat, parse_level};
+use crate::remediation::{PreparedRemediation, RemediationSettings};
 
 /// What is shown of the list in force.
 pub(crate) const LIST_RANGES: Family = Family {
@@ -25,6 +26,12 @@ pub(crate) const LIST_RANGES: Family = Family {
 /// What is wrong with flags or files, in full sentences for the terminal.
 #[derive(Debug)]
 pub(crate) struct UsageError(String);
+
+impl UsageError {
+    pub(crate) fn new(text: String) -> Self {
+        Self(text)
+    }
+}
 
 impl fmt::Display for UsageError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -64,6 +71,8 @@ pub(crate) struct Settings {
     pub(crate) user: Option<String>,
     pub(crate) group: Option<String>,
     pub(crate) fallback: Option<Vec<FallbackVariable>>,
+    /// In the file alone.
+    pub(crate) remediation: Option<RemediationSettings>,
 }
 
 /// One variable of the fallback: `{ scope = "txn", name = "remediation", value = "allow" }`.
@@ -145,6 +154,7 @@ pub(crate) struct Prepared {
     pub(crate) origin: String,
     pub(crate) admin_listen: Option<ListenAddress>,
     pub(crate) privileges: Privileges,
+    pub(crate) remediation: Option<PreparedRemediation>,
 }
 
 /// Who to be once everything is opened.
@@ -186,7 +196,7 @@ impl Settings {
             max_connections max_connections_per_listener max_handshakes refusal_delay_ms
             max_in_flight max_in_flight_per_core hello_timeout_ms idle_timeout_ms write_timeout_ms
             agent_deadline_ms drain_notice_ms drain_timeout_ms busy_poll_us never_empty_acks
-            fallback log_format log_level trace_frames user group)
+            fallback log_format log_level trace_frames user group remediation)
     }
 
     /// The server's settings, with its defaults where nothing was said.
@@ -308,12 +318,22 @@ impl Settings {
         let admin_listen = self.admin_address()?;
         let privileges = self.privileges()?;
         let (table, origin) = self.ban_table()?;
+        let remediation = self.remediation.as_ref();
+        let remediation = remediation.map(RemediationSettings::prepare).transpose()?;
+        if remediation.is_some() && self.ban_list.is_some() {
+            return Err(UsageError(
+                "ban-list and [remediation] are two ways to say who is banned: give the list as \
+                 [[remediation.list]] with path"
+                    .to_owned(),
+            ));
+        }
         Ok(Prepared {
             config,
             table,
             origin,
             admin_listen,
             privileges,
+            remediation,
         })
     }
 

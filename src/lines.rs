@@ -1,23 +1,14 @@
 //! The lines that say what a process is and did.
 
 use std::fmt::Write as _;
-use std::sync::PoisonError;
 use std::time::Duration;
 
 use nix::sys::resource::{Resource, getrlimit};
 use ringspoa::agents::remediation::AddressTable;
 use ringspoa::{Admin, Server, ServerConfig, Stats, is_local};
 
-use crate::shown::Lists;
-
 /// The one line that says all that matters.
-pub(crate) fn log_start(
-    server: &Server,
-    config: &ServerConfig,
-    admin: Option<&Admin>,
-    lists: &Lists,
-    origin: &str,
-) {
+pub(crate) fn log_start(server: &Server, config: &ServerConfig, admin: Option<&Admin>, what: &str) {
     let listen: Vec<_> = server.addresses().iter().map(ToString::to_string).collect();
     let mut drivers = server.drivers().to_vec();
     // Once if all do it the same way.
@@ -30,7 +21,6 @@ pub(crate) fn log_start(
         format!("admin on {}; ", admin.address())
     });
     let descriptors = getrlimit(Resource::RLIMIT_NOFILE).map_or(0, |(soft, _)| soft);
-    let lists = lists.lock().unwrap_or_else(PoisonError::into_inner);
     tracing::info!(
         "ringspoa {}, process {}, listening on {}; CPUs {:?}; {}; {busy_poll}{admin}at most {} connections, {descriptors} open files; agent deadline {:?}; {}",
         env!("CARGO_PKG_VERSION"),
@@ -40,7 +30,7 @@ pub(crate) fn log_start(
         drivers.join("; "),
         config.max_connections,
         config.agent_deadline,
-        ranges(&lists, origin),
+        what,
     );
 }
 

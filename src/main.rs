@@ -6,6 +6,7 @@ mod decode;
 mod lines;
 mod logging;
 mod process;
+mod remediation;
 mod serve;
 mod service_manager;
 mod shown;
@@ -194,6 +195,7 @@ impl Serve {
             trace_frames: self.trace_frames,
             user: self.user.clone(),
             group: self.group.clone(),
+            remediation: None,
         };
         Ok(flags.or(file))
     }
@@ -235,6 +237,12 @@ fn run_serve(serve: Serve) -> ExitCode {
         }
     };
     if check {
+        if let Some(remediation) = prepared.remediation
+            && let Err(error) = remediation.check()
+        {
+            complain(&error);
+            return ExitCode::from(USAGE);
+        }
         let _ = writeln!(io::stdout(), "valid");
         return ExitCode::SUCCESS;
     }

@@ -17,7 +17,8 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use ringspoa::agents::remediation::RemediationAgent;
 use ringspoa::{
-    Admin, InheritedSocket, Server, ServerHandle, Shows, Stats, WorkerPanicked, receive_listeners,
+    Admin, Agent, InheritedSocket, Server, ServerHandle, Shows, Stats, WorkerPanicked,
+    receive_listeners,
 };
 use sd_notify::NotifyState;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR2};
@@ -26,6 +27,7 @@ use signal_hook::iterator::Signals;
 use crate::config::{Prepared, Privileges, Settings, UsageError};
 use crate::lines::{log_start, ranges, summary, warn_at_start, warn_if_empty};
 use crate::logging::LevelHandle;
+use crate::remediation::Remediation;
 use crate::service_manager::{ADMIN, sockets_of_service_manager, tell_service_manager, watchdog};
 use crate::shown::{Lists, STUCK_AFTER, Shown};
 
@@ -88,6 +90,7 @@ struct Serving {
     shown: Arc<Shown>,
     admin: Option<Admin>,
     lists: Lists,
+    remediation: Option<Arc<Remediation>>,
     source: Source,
     settings: Settings,
     levels: LevelHandle,
@@ -123,6 +126,7 @@ pub(crate) fn run(
         origin,
         admin_listen,
         privileges,
+        remediation,
     } = prepared;
     let admin_socket = inherited
         .iter()
@@ -151,15 +155,23 @@ pub(crate) fn run(
     }
 
     let lists: Lists = Arc::new(Mutex::new(Arc::new(table)));
+    let remediation = remediation
+        .map(|remediation| Remediation::start(remediation, config.agent_deadline))
+        .transpose()?;
     let server = {
-        let lists = Arc::clone(&lists);
+        let (lists, remediation) = (Arc::clone(&lists), remediation.clone());
         Server::start_with(config.clone(), inherited, move |_core| {
+            if let Some(remediation) = &remediation {
+                return Ok(remediation.agent());
+            }
             let table = lists.lock().unwrap_or_else(PoisonError::into_inner);
-            Ok(RemediationAgent::new(Arc::clone(&table)))
+            let agent: Box<dyn Agent> = Box::new(RemediationAgent::new(Arc::clone(&table)));
+            Ok(agent)
         })?
     };
     let handle = server.handle();
-    let shown = Arc::new(Shown::new(handle.clone(), Arc::clone(&lists)));
+    let shown = Shown::new(handle.clone(), Arc::clone(&lists), remediation.clone());
+    let shown = Arc::new(shown);
     let admin = match (&admin_listen, admin_socket) {
         (None, None) => None,
         (address, socket) => {
@@ -182,17 +194,22 @@ pub(crate) fn run(
         }
     };
     privileges.drop_to()?;
-    log_start(&server, &config, admin.as_ref(), &lists, &origin);
+    let what = match &remediation {
+        Some(remediation) => remediation.summary(),
+        None => {
+            let table = lists.lock().unwrap_or_else(PoisonError::into_inner);
+            warn_if_empty(&table, &origin);
+            ranges(&table, &origin)
+        }
+    };
+    log_start(&server, &config, admin.as_ref(), &what);
     warn_at_start(&server, &config, admin.as_ref());
-    warn_if_empty(
-        &lists.lock().unwrap_or_else(PoisonError::into_inner),
-        &origin,
-    );
     let serving = Serving {
         handle: handle.clone(),
         shown,
         admin,
         lists,
+        remediation: remediation.clone(),
         source,
         settings,
         levels,
@@ -226,7 +243,11 @@ pub(crate) fn run(
         });
     }
     tell_service_manager(&[NotifyState::Ready]);
-    serving.watch(&wake, &woken)
+    let result = serving.watch(&wake, &woken);
+    if let Some(remediation) = remediation {
+        remediation.stop();
+    }
+    result
 }
 
 impl Serving {
@@ -433,10 +454,25 @@ impl Serving {
             config,
             table,
             origin,
+            remediation,
             ..
         } = prepared;
         let mut what = ranges(&table, &origin);
-        warn_if_empty(&table, &origin);
+        let is_bouncer = self.remediation.is_some();
+        // Which of the two agents it is, and its sources, only a new start can change.
+        let mut waits = is_bouncer != remediation.is_some();
+        if !is_bouncer {
+            warn_if_empty(&table, &origin);
+        }
+        let bouncer = match (&self.remediation, remediation) {
+            (Some(current), Some(prepared)) => {
+                let (before, is_waiting) = current.replace(prepared, config.agent_deadline)?;
+                waits |= is_waiting;
+                what = current.summary();
+                Some((current, before))
+            }
+            _ => None,
+        };
         let swap = |table| {
             let mut lists = self.lists.lock().unwrap_or_else(PoisonError::into_inner);
             std::mem::replace(&mut *lists, table)
@@ -448,6 +484,9 @@ impl Serving {
                 drop(old);
                 restart_needed.retain(|name| *name != "listen" || !self.activated);
                 restart_needed.extend(self.settings.restart_needed(&settings));
+                if waits {
+                    restart_needed.push("remediation");
+                }
                 let level = settings.log_level().map_err(|error| error.to_string())?;
                 let _ = self.levels.reload(level);
                 if !restart_needed.is_empty() {
@@ -466,6 +505,9 @@ impl Serving {
             }
             Err(error) => {
                 swap(old);
+                if let Some((current, before)) = bouncer {
+                    current.put_back(before);
+                }
                 Err(error.into())
             }
         }

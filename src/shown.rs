@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 use ringspoa::agents::remediation::AddressTable;
 use ringspoa::{Exposition, ServerHandle, Shows};
 
+use crate::remediation::Remediation;
+
 /// A core that shows no sign of life for so long is stuck.
 pub(crate) const STUCK_AFTER: Duration = Duration::from_secs(5);
 
@@ -17,6 +19,7 @@ pub(crate) struct Shown {
     handle: ServerHandle,
     cores: Mutex<Cores>,
     lists: Lists,
+    remediation: Option<Arc<Remediation>>,
 }
 
 /// When each core last showed a sign of life.
@@ -42,12 +45,17 @@ impl Cores {
 }
 
 impl Shown {
-    pub(crate) fn new(handle: ServerHandle, lists: Lists) -> Self {
+    pub(crate) fn new(
+        handle: ServerHandle,
+        lists: Lists,
+        remediation: Option<Arc<Remediation>>,
+    ) -> Self {
         let cores = Mutex::new(Cores { beats: Vec::new() });
         Self {
             handle,
             cores,
             lists,
+            remediation,
         }
     }
 
@@ -61,9 +69,13 @@ impl Shown {
 impl Shows for Shown {
     fn metrics(&self, out: &mut Exposition) {
         self.handle.write_metrics(out);
-        let lists = self.lists.lock().unwrap_or_else(PoisonError::into_inner);
-        out.single(&crate::config::LIST_RANGES, lists.range_count() as u64);
-        drop(lists);
+        match &self.remediation {
+            Some(remediation) => remediation.write_metrics(out),
+            None => {
+                let lists = self.lists.lock().unwrap_or_else(PoisonError::into_inner);
+                out.single(&crate::config::LIST_RANGES, lists.range_count() as u64);
+            }
+        }
         crate::process::write_metrics(out);
     }
 

@@ -79,6 +79,7 @@ fn rooms_import_only_what_the_map_allows() {
                     "lines",
                     "logging",
                     "manual",
+                    "remediation",
                     "process",
                     "serve",
                     "service_manager",

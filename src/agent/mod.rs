@@ -100,6 +100,21 @@ pub trait Agent {
     }
 }
 
+impl<A: Agent + ?Sized> Agent for Box<A> {
+    #[inline]
+    fn handle_notify(
+        &mut self,
+        messages: &mut Messages<'_>,
+        reply: &mut Reply<'_>,
+    ) -> Result<(), AgentError> {
+        (**self).handle_notify(messages, reply)
+    }
+
+    fn declaration(&self) -> AgentDeclaration {
+        (**self).declaration()
+    }
+}
+
 /// The answer to one NOTIFY, while it is being made.
 #[derive(Debug)]
 pub struct Reply<'a> {

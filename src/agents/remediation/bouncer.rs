@@ -71,7 +71,8 @@ struct Parts {
     endpoints: Vec<Endpoint>,
     /// How long a request may wait for all questions together.
     patience: Duration,
-    cores: Mutex<Vec<Arc<CoreCounts>>>,
+    /// Of all agents there were, also under other policies.
+    cores: Arc<Mutex<Vec<Arc<CoreCounts>>>>,
 }
 
 impl Bouncer {
@@ -86,6 +87,37 @@ impl Bouncer {
         decisions: Arc<SnapshotCell>,
         outbound: &Outbound,
         deadline: Duration,
+    ) -> Result<Self, EndpointError> {
+        Self::counting_on(policy, decisions, outbound, deadline, Arc::default())
+    }
+
+    /// The same decisions under another policy, with everything counted so far: for a reload.
+    ///
+    /// # Errors
+    ///
+    /// As [`new`](Self::new).
+    pub fn with_policy(
+        &self,
+        policy: Arc<Policy>,
+        outbound: &Outbound,
+        deadline: Duration,
+    ) -> Result<Self, EndpointError> {
+        let (decisions, cores) = (&self.parts.decisions, &self.parts.cores);
+        Self::counting_on(
+            policy,
+            Arc::clone(decisions),
+            outbound,
+            deadline,
+            Arc::clone(cores),
+        )
+    }
+
+    fn counting_on(
+        policy: Arc<Policy>,
+        decisions: Arc<SnapshotCell>,
+        outbound: &Outbound,
+        deadline: Duration,
+        cores: Arc<Mutex<Vec<Arc<CoreCounts>>>>,
     ) -> Result<Self, EndpointError> {
         let endpoint = |need: &super::outside::EndpointNeed| {
             let name = match need.kind {
@@ -102,7 +134,7 @@ impl Bouncer {
                 decisions,
                 endpoints,
                 patience: deadline.saturating_sub(MARGIN),
-                cores: Mutex::default(),
+                cores,
             }),
         })
     }

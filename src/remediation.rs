@@ -1,0 +1,473 @@
+//! The `[remediation]` table of the configuration: sources of decisions, hosts, captchas and AppSec, and
+//! what of it runs beside the server.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use ringspoa::agents::remediation::{
+    AppSecSettings, Bouncer, BouncerCounts, HostSettings, Policy, PolicySettings, Problem,
+    RemediationWords, Secret, parse_list,
+};
+use ringspoa::outbound::{ClientCertificate, Outbound, OutboundConfig};
+use ringspoa::sources::{
+    Dropped, FilesConfig, LapiConfig, Processed, SourceConfig, SourceKind, Sources, SourcesConfig,
+    Traffic, WarmConfig,
+};
+use ringspoa::{Agent, Exposition, Family, Kind};
+use serde::Deserialize;
+use serde::de::{DeserializeOwned, Deserializer, Error as _};
+
+use crate::config::UsageError;
+
+/// How long a start waits for the first decisions.
+const WAIT_READY: Duration = Duration::from_secs(5);
+
+/// What CrowdSec's bouncer counts, by the names that it has for it.
+const PROCESSED: Family = Family {
+    name: "crowdsec_haproxy_spoa_bouncer_processed_requests",
+    kind: Kind::Counter,
+    labels: "ip_type",
+    help: "Requests that were judged.",
+};
+const BLOCKED: Family = Family {
+    name: "crowdsec_haproxy_spoa_bouncer_blocked_requests",
+    kind: Kind::Counter,
+    labels: "origin, ip_type, remediation",
+    help: "Requests that did not pass.",
+};
+const ACTIVE: Family = Family {
+    name: "crowdsec_haproxy_spoa_bouncer_active_decisions",
+    kind: Kind::Gauge,
+    labels: "origin, ip_type, scope",
+    help: "Decisions in force.",
+};
+const LAPI_REQUESTS: Family = Family {
+    name: "lapi_requests_total",
+    kind: Kind::Counter,
+    labels: "",
+    help: "Requests to LAPIs of CrowdSec.",
+};
+const LAPI_FAILURES: Family = Family {
+    name: "lapi_requests_failures_total",
+    kind: Kind::Counter,
+    labels: "",
+    help: "Those of them that failed.",
+};
+const STALENESS: Family = Family {
+    name: "ringspoa_source_staleness_seconds",
+    kind: Kind::Gauge,
+    labels: "source",
+    help: "Since a source of decisions last said what there is.",
+};
+const FAILING: Family = Family {
+    name: "ringspoa_source_failing",
+    kind: Kind::Gauge,
+    labels: "source",
+    help: "Whether the last try of a source of decisions failed.",
+};
+
+/// All of them, for the documentation.
+#[cfg(test)]
+pub(crate) const FAMILIES: [&Family; 7] = [
+    &PROCESSED,
+    &BLOCKED,
+    &ACTIVE,
+    &LAPI_REQUESTS,
+    &LAPI_FAILURES,
+    &STALENESS,
+    &FAILING,
+];
+
+/// The table.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub(crate) struct RemediationSettings {
+    /// What words of decisions mean, as in `mfa = "captcha"`.
+    words: BTreeMap<String, String>,
+    /// Addresses that pass whatever is decided.
+    allow_lists: Vec<PathBuf>,
+    wait_ready_ms: Option<u64>,
+    state_file: Option<PathBuf>,
+    #[serde(rename = "list")]
+    lists: Vec<ListSettings>,
+    crowdsec: Option<CrowdsecSettings>,
+    appsec: Option<Table<AppSecSettings>>,
+    #[serde(rename = "host")]
+    hosts: Vec<Table<HostSettings>>,
+}
+
+/// A file of decisions, or a folder of such.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct ListSettings {
+    path: PathBuf,
+    remediation: Option<String>,
+    origin: Option<String>,
+    #[serde(default)]
+    priority: u8,
+}
+
+/// A LAPI of CrowdSec.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct CrowdsecSettings {
+    /// As in `http://127.0.0.1:8080/`, or a Unix socket as in `/run/crowdsec.sock`.
+    url: String,
+    key: Option<Secret>,
+    certificate: Option<PathBuf>,
+    private_key: Option<PathBuf>,
+    ca_file: Option<PathBuf>,
+    #[serde(default)]
+    insecure: bool,
+    update_frequency_ms: Option<u64>,
+    #[serde(default)]
+    scopes: Vec<String>,
+    #[serde(default)]
+    origins: Vec<String>,
+    #[serde(default)]
+    scenarios_containing: Vec<String>,
+    #[serde(default)]
+    scenarios_not_containing: Vec<String>,
+}
+
+/// A table whose keys may have `-` for `_`, as all others here have. Its text tells whether it changed.
+#[derive(Clone, Debug)]
+struct Table<T> {
+    value: T,
+    text: String,
+}
+
+impl<T> PartialEq for Table<T> {
+    fn eq(&self, other: &Self) -> bool {
+        self.text == other.text
+    }
+}
+
+impl<'de, T: DeserializeOwned> Deserialize<'de> for Table<T> {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let value = with_underscores(toml::Value::deserialize(from)?);
+        let text = format!("{value:?}");
+        let value = T::deserialize(value).map_err(D::Error::custom)?;
+        Ok(Self { value, text })
+    }
+}
+
+fn with_underscores(value: toml::Value) -> toml::Value {
+    match value {
+        toml::Value::Table(table) => toml::Value::Table(
+            table
+                .into_iter()
+                .map(|(key, value)| (key.replace('-', "_"), with_underscores(value)))
+                .collect(),
+        ),
+        toml::Value::Array(values) => {
+            toml::Value::Array(values.into_iter().map(with_underscores).collect())
+        }
+        value => value,
+    }
+}
+
+/// The table, found valid.
+pub(crate) struct PreparedRemediation {
+    settings: RemediationSettings,
+    policy: Arc<Policy>,
+    sources: SourcesConfig,
+    problems: Vec<Problem>,
+}
+
+impl RemediationSettings {
+    /// Reads what it names, and checks it.
+    pub(crate) fn prepare(&self) -> Result<PreparedRemediation, UsageError> {
+        let wrong = |what: String| UsageError::new(format!("remediation: {what}"));
+        let words = self
+            .words
+            .iter()
+            .map(|(word, meaning)| (&**word, &**meaning));
+        let words = RemediationWords::new(words).map_err(|error| wrong(error.to_string()))?;
+        let meanings = self
+            .words
+            .keys()
+            .map(|word| (word.clone(), words.remediation(word)))
+            .collect();
+        let mut allowed = String::new();
+        for path in &self.allow_lists {
+            let text = std::fs::read_to_string(path);
+            let text = text.map_err(|error| wrong(format!("{}: {error}", path.display())))?;
+            parse_list(&text).map_err(|error| wrong(format!("{} {error}", path.display())))?;
+            allowed += &text;
+            allowed.push('\n');
+        }
+        let allowed = parse_list(&allowed).map_err(|error| wrong(error.to_string()))?;
+        let hosts = self.hosts.iter().enumerate();
+        let hosts = hosts.map(|(index, host)| (format!("host {}", index + 1), host.value.clone()));
+        let (policy, problems) = Policy::new(PolicySettings {
+            hosts: hosts.collect(),
+            appsec: self.appsec.as_ref().map(|appsec| appsec.value.clone()),
+            words,
+            allowed,
+        })
+        .map_err(|error| wrong(error.to_string()))?;
+        let mut sources = Vec::new();
+        for (index, list) in self.lists.iter().enumerate() {
+            let mut files = FilesConfig::new([&list.path]);
+            files.is_required = true;
+            if let Some(remediation) = &list.remediation {
+                files.remediation.clone_from(remediation);
+            }
+            files.origin.clone_from(&list.origin);
+            let mut source = SourceConfig::new(format!("list {}", index + 1), files);
+            source.priority = list.priority;
+            sources.push(source);
+        }
+        if let Some(crowdsec) = &self.crowdsec {
+            let lapi = crowdsec.lapi().map_err(wrong)?;
+            let kind = SourceKind::Lapi(Box::new(lapi));
+            sources.push(SourceConfig::new("crowdsec", kind));
+        }
+        if sources.is_empty() {
+            return Err(wrong(
+                "there is no source of decisions: want [[remediation.list]] or [remediation.crowdsec]"
+                    .to_owned(),
+            ));
+        }
+        let sources = SourcesConfig {
+            sources,
+            words: meanings,
+            warm: self.state_file.as_ref().map(WarmConfig::new),
+        };
+        Ok(PreparedRemediation {
+            settings: self.clone(),
+            policy: Arc::new(policy),
+            sources,
+            problems,
+        })
+    }
+
+    /// Whether the other table has other sources, which only a new start can change.
+    fn has_other_sources(&self, other: &Self) -> bool {
+        self.lists != other.lists
+            || self.crowdsec != other.crowdsec
+            || self.state_file != other.state_file
+            || self.words != other.words
+    }
+}
+
+impl CrowdsecSettings {
+    fn lapi(&self) -> Result<LapiConfig, String> {
+        let mut lapi = match (&self.key, &self.certificate, &self.private_key) {
+            (Some(key), None, None) => LapiConfig::new(&*self.url, key.reveal()),
+            (None, Some(certificate), Some(key)) => LapiConfig::with_certificate(
+                &*self.url,
+                ClientCertificate {
+                    certificate_file: certificate.clone(),
+                    key_file: key.clone(),
+                },
+            ),
+            _ => {
+                return Err(
+                    "crowdsec: want key, which cscli bouncers add prints, or certificate and private-key"
+                        .to_owned(),
+                );
+            }
+        };
+        lapi.ca_file.clone_from(&self.ca_file);
+        lapi.insecure = self.insecure;
+        if let Some(ms) = self.update_frequency_ms {
+            lapi.update_frequency = Duration::from_millis(ms);
+        }
+        lapi.scopes.clone_from(&self.scopes);
+        lapi.origins.clone_from(&self.origins);
+        lapi.scenarios_containing
+            .clone_from(&self.scenarios_containing);
+        lapi.scenarios_not_containing
+            .clone_from(&self.scenarios_not_containing);
+        Ok(lapi)
+    }
+}
+
+impl PreparedRemediation {
+    /// For `--check`: whether what it names can be used.
+    pub(crate) fn check(self) -> Result<(), UsageError> {
+        let wrong = |error: String| UsageError::new(format!("remediation: {error}"));
+        Sources::check(self.sources).map_err(|error| wrong(error.to_string()))?;
+        let mut errors = self.problems.iter().filter(|problem| problem.is_error);
+        errors
+            .next()
+            .map_or(Ok(()), |problem| Err(wrong(problem.to_string())))
+    }
+}
+
+/// What runs beside the server.
+pub(crate) struct Remediation {
+    sources: Sources,
+    outbound: Outbound,
+    /// Those in force.
+    bouncer: Arc<Mutex<Bouncer>>,
+    settings: Mutex<RemediationSettings>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Remediation {
+    /// Starts it, and waits a while for the first decisions.
+    pub(crate) fn start(
+        prepared: PreparedRemediation,
+        deadline: Duration,
+    ) -> Result<Arc<Self>, Box<dyn std::error::Error>> {
+        let PreparedRemediation {
+            settings,
+            policy,
+            sources,
+            problems,
+        } = prepared;
+        tell(&problems);
+        let outbound = Outbound::start(OutboundConfig::default())?;
+        // Made once the sources have a place for snapshots.
+        let counted: Arc<Mutex<Option<Arc<Mutex<Bouncer>>>>> = Arc::default();
+        let traffic = Arc::clone(&counted);
+        let sources = Sources::start_with_usage(
+            sources,
+            Arc::new(move |_source: &str| {
+                let bouncer = lock(&traffic);
+                let counts = bouncer.as_ref().map(|bouncer| lock(bouncer).counts());
+                counts.map_or_else(Traffic::default, |counts| traffic_of(&counts))
+            }),
+        )?;
+        let bouncer = Bouncer::new(policy, Arc::clone(sources.snapshots()), &outbound, deadline)?;
+        let bouncer = Arc::new(Mutex::new(bouncer));
+        *lock(&counted) = Some(Arc::clone(&bouncer));
+        let wait = settings
+            .wait_ready_ms
+            .map_or(WAIT_READY, Duration::from_millis);
+        if !sources.wait_ready(wait) {
+            tracing::warn!("serving without all decisions: a source has not answered in {wait:?}");
+        }
+        Ok(Arc::new(Self {
+            sources,
+            outbound,
+            bouncer,
+            settings: Mutex::new(settings),
+        }))
+    }
+
+    /// An agent, for one core.
+    pub(crate) fn agent(&self) -> Box<dyn Agent> {
+        Box::new(lock(&self.bouncer).agent())
+    }
+
+    /// Puts other settings in force for agents that are made from now on. Returns the bouncer before, to
+    /// be put back if they are not, and whether some settings wait for a new start.
+    pub(crate) fn replace(
+        &self,
+        prepared: PreparedRemediation,
+        deadline: Duration,
+    ) -> Result<(Bouncer, bool), Box<dyn std::error::Error>> {
+        tell(&prepared.problems);
+        let mut bouncer = lock(&self.bouncer);
+        let next = bouncer.with_policy(prepared.policy, &self.outbound, deadline)?;
+        let before = std::mem::replace(&mut *bouncer, next);
+        let mut settings = lock(&self.settings);
+        let is_waiting = settings.has_other_sources(&prepared.settings);
+        if !is_waiting {
+            *settings = prepared.settings;
+        }
+        self.sources.reload();
+        Ok((before, is_waiting))
+    }
+
+    /// Takes a replacement back.
+    pub(crate) fn put_back(&self, before: Bouncer) {
+        *lock(&self.bouncer) = before;
+    }
+
+    /// Ends it: what is known is kept for the next start.
+    pub(crate) fn stop(&self) {
+        self.sources.stop();
+        self.outbound.stop();
+    }
+
+    /// For the line that a start logs.
+    pub(crate) fn summary(&self) -> String {
+        let snapshot = self.sources.snapshots().current();
+        format!("{} decisions, remediation as CrowdSec's", snapshot.count())
+    }
+
+    pub(crate) fn write_metrics(&self, out: &mut Exposition) {
+        let counts = lock(&self.bouncer).counts();
+        out.family(&PROCESSED);
+        out.sample(&[("ip_type", "ipv4")], counts.processed_v4);
+        out.sample(&[("ip_type", "ipv6")], counts.processed_v6);
+        out.family(&BLOCKED);
+        for (labels, count) in &counts.blocked {
+            out.sample(
+                &[
+                    ("origin", &labels.origin),
+                    ("ip_type", labels.ip_type),
+                    ("remediation", labels.remediation.as_str()),
+                ],
+                *count,
+            );
+        }
+        let status = self.sources.status();
+        // Sources of one origin are one sample.
+        let mut active: BTreeMap<_, u64> = BTreeMap::new();
+        for decisions in &status.active {
+            let labels = (&*decisions.origin, decisions.ip_type, decisions.scope);
+            *active.entry(labels).or_default() += decisions.count as u64;
+        }
+        out.family(&ACTIVE);
+        for ((origin, ip_type, scope), count) in active {
+            let labels = [("origin", origin), ("ip_type", ip_type), ("scope", scope)];
+            out.sample(&labels, count);
+        }
+        let lapis = || status.sources.iter().filter(|source| source.is_lapi);
+        out.single(
+            &LAPI_REQUESTS,
+            lapis().map(|lapi| lapi.request_count).sum::<u64>(),
+        );
+        out.single(
+            &LAPI_FAILURES,
+            lapis().map(|lapi| lapi.failure_count).sum::<u64>(),
+        );
+        out.family(&STALENESS);
+        for source in &status.sources {
+            out.sample(&[("source", &source.name)], source.staleness.as_secs_f64());
+        }
+        out.family(&FAILING);
+        for source in &status.sources {
+            out.sample(&[("source", &source.name)], u64::from(source.is_failing));
+        }
+    }
+}
+
+fn tell(problems: &[Problem]) {
+    for problem in problems {
+        match problem.is_error {
+            true => tracing::error!("remediation: {problem}"),
+            false => tracing::warn!("remediation: {problem}"),
+        }
+    }
+}
+
+fn traffic_of(counts: &BouncerCounts) -> Traffic {
+    let processed = [("ipv4", counts.processed_v4), ("ipv6", counts.processed_v6)];
+    let mut traffic = Traffic::default();
+    traffic.processed = processed
+        .map(|(ip_type, count)| Processed { ip_type, count })
+        .into();
+    traffic.dropped = counts
+        .blocked
+        .iter()
+        .map(|(labels, count)| Dropped {
+            origin: labels.origin.clone(),
+            ip_type: labels.ip_type,
+            remediation: labels.remediation.to_string(),
+            count: *count,
+        })
+        .collect();
+    traffic
+}
