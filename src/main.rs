@@ -3,8 +3,10 @@
 mod check;
 mod config;
 mod decode;
+mod import;
 mod lines;
 mod logging;
+mod lookup;
 mod process;
 mod remediation;
 mod serve;
@@ -50,6 +52,9 @@ enum Command {
     Decode(decode::Decode),
     Check(check::Check),
     SpoeConfig(spoe_config::Print),
+    Import(import::Import),
+    Lookup(lookup::Lookup),
+    Table(lookup::Table),
 }
 
 #[derive(Clone, Debug, Args)]
@@ -218,6 +223,9 @@ fn main() -> ExitCode {
         Command::Decode(decode) => decode::run(&decode, USAGE),
         Command::Check(check) => check::run(&check, USAGE),
         Command::SpoeConfig(print) => spoe_config::run(&print, USAGE),
+        Command::Import(import) => import::run(&import, USAGE),
+        Command::Lookup(lookup) => lookup::run(&lookup, USAGE),
+        Command::Table(table) => lookup::run_table(&table, USAGE),
     }
 }
 

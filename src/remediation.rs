@@ -2,7 +2,8 @@
 //! what of it runs beside the server.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -192,10 +193,7 @@ impl RemediationSettings {
             .map(|word| (word.clone(), words.remediation(word)))
             .collect();
         let mut allowed = String::new();
-        for path in &self.allow_lists {
-            let text = std::fs::read_to_string(path);
-            let text = text.map_err(|error| wrong(format!("{}: {error}", path.display())))?;
-            parse_list(&text).map_err(|error| wrong(format!("{} {error}", path.display())))?;
+        for (_, text) in self.allow_list_texts()? {
             allowed += &text;
             allowed.push('\n');
         }
@@ -245,6 +243,32 @@ impl RemediationSettings {
         })
     }
 
+    /// The files of addresses that pass, each found to be a list.
+    fn allow_list_texts(&self) -> Result<Vec<(&Path, String)>, UsageError> {
+        let wrong = |what: String| UsageError::new(format!("remediation: {what}"));
+        let read = |path: &PathBuf| {
+            let text = std::fs::read_to_string(path);
+            let text = text.map_err(|error| wrong(format!("{}: {error}", path.display())))?;
+            parse_list(&text).map_err(|error| wrong(format!("{} {error}", path.display())))?;
+            Ok(text)
+        };
+        let paths = self.allow_lists.iter();
+        paths.map(|path| Ok((&**path, read(path)?))).collect()
+    }
+
+    /// Where decisions of LAPIs are kept.
+    pub(crate) fn state_file(&self) -> Option<&Path> {
+        self.state_file.as_deref()
+    }
+
+    /// The file of addresses that pass with this one in it, for those who look.
+    pub(crate) fn allow_list_with(&self, address: IpAddr) -> Result<Option<PathBuf>, UsageError> {
+        let mut texts = self.allow_list_texts()?.into_iter();
+        let found = texts
+            .find(|(_, text)| parse_list(text).is_ok_and(|addresses| addresses.contains(address)));
+        Ok(found.map(|(path, _)| path.to_owned()))
+    }
+
     /// Whether the other table has other sources, which only a new start can change.
     fn has_other_sources(&self, other: &Self) -> bool {
         self.lists != other.lists
@@ -288,6 +312,16 @@ impl CrowdsecSettings {
 }
 
 impl PreparedRemediation {
+    /// Its decisions while nothing runs, and the priorities of its sources by their names.
+    pub(crate) fn at_rest(self) -> Result<(Sources, BTreeMap<String, u8>), UsageError> {
+        let sources = self.sources.sources.iter();
+        let priorities = sources.map(|source| (source.name.clone(), source.priority));
+        let priorities = priorities.collect();
+        let sources = Sources::at_rest(self.sources)
+            .map_err(|error| UsageError::new(format!("remediation: {error}")))?;
+        Ok((sources, priorities))
+    }
+
     /// For `--check`: whether what it names can be used.
     pub(crate) fn check(self) -> Result<(), UsageError> {
         let wrong = |error: String| UsageError::new(format!("remediation: {error}"));

@@ -136,6 +136,32 @@ impl Sources {
         Prepared::new(config).map(drop)
     }
 
+    /// What these settings come to while nothing runs: decisions of files as they are now, and those of
+    /// LAPIs as they were [kept](WarmConfig) for the next start. No LAPI is asked and nothing is written, so
+    /// that this may be done beside a server, whose questions are for what changed since its last one. For
+    /// people who look; what changes later is not seen.
+    ///
+    /// # Errors
+    ///
+    /// As [`start`](Self::start).
+    pub fn at_rest(config: SourcesConfig) -> Result<Self, SourcesError> {
+        let prepared = Prepared::new(config)?;
+        // With nobody who listens, what is asked of it stays undone.
+        let (events, _) = channel();
+        Ok(Self {
+            cell: prepared.cell,
+            board: prepared.board,
+            states: prepared.states,
+            names: prepared.names,
+            watchers: Vec::new(),
+            pullers: Vec::new(),
+            reporters: Vec::new(),
+            events,
+            outbound: None,
+            threads: Mutex::default(),
+        })
+    }
+
     fn start_reporting(
         config: SourcesConfig,
         counts: Option<Arc<dyn TrafficCounts>>,
