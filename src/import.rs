@@ -93,8 +93,14 @@ fn create(path: &Path, text: &str) -> io::Result<()> {
         .create_new(true)
         .mode(0o600)
         .open(path)?;
-    file.write_all(text.as_bytes())?;
-    file.sync_all()
+    let written = file
+        .write_all(text.as_bytes())
+        .and_then(|()| file.sync_all());
+    if written.is_err() {
+        // Half of it would be taken for the whole, and be in the way of the next try.
+        let _ = fs::remove_file(path);
+    }
+    written
 }
 
 /// The TOML, and what to say about it.

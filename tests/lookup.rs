@@ -1,6 +1,8 @@
 //! `ringspoa lookup` and `ringspoa table`: what they say of lists and of what a server kept of a LAPI.
 
 use std::fs;
+use std::io::ErrorKind;
+use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::{Command, Output};
@@ -308,6 +310,34 @@ fn without_a_table_it_is_the_ban_list() {
         told.contains("neither ban-list nor [remediation]"),
         "{told}"
     );
+}
+
+/// A LAPI tells a key what changed since its last question: one more who asks takes that from the server.
+#[test]
+fn no_lapi_is_asked_and_nothing_is_written() {
+    let folder = Folder::new("asked");
+    let config = folder.config();
+    let lapi = TcpListener::bind("127.0.0.1:0").unwrap();
+    lapi.set_nonblocking(true).unwrap();
+    let text = fs::read_to_string(&config).unwrap();
+    let address = lapi.local_addr().unwrap().to_string();
+    fs::write(&config, text.replace("127.0.0.1:9", &address)).unwrap();
+    let kept = fs::read(folder.0.join("state")).unwrap();
+    let names = || {
+        let entries = fs::read_dir(&folder.0).unwrap();
+        let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name()).collect();
+        names.sort();
+        names
+    };
+    let before = names();
+    for (command, arguments) in [("lookup", &["192.0.2.7"][..]), ("table", &["--count"])] {
+        good(ringspoa(command, Some(&config), arguments));
+        let asked = lapi.accept().map(|(_, peer)| peer);
+        let error = asked.expect_err("nobody connects");
+        assert_eq!(error.kind(), ErrorKind::WouldBlock);
+    }
+    assert_eq!(names(), before);
+    assert_eq!(fs::read(folder.0.join("state")).unwrap(), kept);
 }
 
 #[test]
