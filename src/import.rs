@@ -136,7 +136,8 @@ fn crowdsec(path: &Path) -> Result<(String, Vec<String>), String> {
     let text = Importer { notes: &notes }.import(&root, head)?;
     // Whatever is written is read here, before somebody else does.
     let settings = Settings::parse(&text, Path::new("the outcome")).map_err(|e| e.to_string())?;
-    let checked = settings.prepare().and_then(|prepared| {
+    let checked = settings.prepare().map_err(|error| error.to_string());
+    let checked = checked.and_then(|prepared| {
         let remediation = prepared.remediation;
         remediation.map_or(Ok(()), crate::remediation::PreparedRemediation::check)
     });

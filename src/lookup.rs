@@ -17,7 +17,7 @@ use ringspoa::agents::remediation::{CountryCode, Found, Remediation, Snapshot, S
 use ringspoa::sources::{FileFormat, FilesConfig, Readiness, SourceConfig, Sources, SourcesConfig};
 use serde_json::{Value, json};
 
-use crate::config::{Settings, UsageError};
+use crate::config::Settings;
 
 /// Say what is answered about an address, and why.
 ///
@@ -83,7 +83,7 @@ pub(crate) fn run_table(arguments: &Table, usage: u8) -> ExitCode {
     print(arguments.text(), usage)
 }
 
-fn print(text: Result<String, UsageError>, usage: u8) -> ExitCode {
+fn print(text: Result<String, String>, usage: u8) -> ExitCode {
     let text = match text {
         Ok(text) => text,
         Err(error) => {
@@ -110,9 +110,9 @@ struct Decisions {
 
 impl Decisions {
     /// `None` if the configuration names no list at all.
-    fn read(config: Option<&Path>) -> Result<Option<Self>, UsageError> {
+    fn read(config: Option<&Path>) -> Result<Option<Self>, String> {
         let settings = match config {
-            Some(path) => Settings::load(path)?,
+            Some(path) => Settings::load(path).map_err(|error| error.to_string())?,
             None => Settings::default(),
         };
         let (sources, priorities) = match (&settings.remediation, &settings.ban_list) {
@@ -125,7 +125,7 @@ impl Decisions {
                     ..SourcesConfig::default()
                 };
                 let sources = Sources::at_rest(config);
-                let sources = sources.map_err(|error| UsageError::new(error.to_string()))?;
+                let sources = sources.map_err(|error| error.to_string())?;
                 (sources, BTreeMap::new())
             }
             (None, None) => return Ok(None),
@@ -294,7 +294,7 @@ fn is_same(one: &Found<'_>, other: &Found<'_>) -> bool {
 }
 
 impl Lookup {
-    fn text(&self) -> Result<String, UsageError> {
+    fn text(&self) -> Result<String, String> {
         let Some(decisions) = Decisions::read(self.config.as_deref())? else {
             return self.of_embedded();
         };
@@ -364,8 +364,9 @@ impl Lookup {
     }
 
     /// As a server without any configuration answers.
-    fn of_embedded(&self) -> Result<String, UsageError> {
-        let (table, origin) = Settings::default().ban_table()?;
+    fn of_embedded(&self) -> Result<String, String> {
+        let table = Settings::default().ban_table();
+        let (table, origin) = table.map_err(|error| error.to_string())?;
         let (answer, because) = match table.contains(self.address) {
             true => (Remediation::Ban, format!("{origin} has it")),
             false => (Remediation::Allow, format!("{origin} has it not")),
@@ -385,12 +386,12 @@ impl Lookup {
 }
 
 impl Table {
-    fn text(&self) -> Result<String, UsageError> {
+    fn text(&self) -> Result<String, String> {
         let decisions = Decisions::read(Some(&self.config))?.ok_or_else(|| {
-            UsageError::new(format!(
+            format!(
                 "{}: it has neither ban-list nor [remediation], and so there is no list to show",
                 self.config.display()
-            ))
+            )
         })?;
         let snapshot = decisions.snapshot();
         if self.count {

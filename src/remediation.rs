@@ -242,13 +242,13 @@ impl RemediationSettings {
     }
 
     /// The files of addresses that pass, each found to be a list.
-    fn allow_list_texts(&self) -> Result<Vec<(&Path, String)>, UsageError> {
-        let wrong = |what: String| UsageError::new(format!("remediation: {what}"));
+    fn allow_list_texts(&self) -> Result<Vec<(&Path, String)>, String> {
+        let wrong = |what: String| format!("remediation: {what}");
         let read = |path: &PathBuf| {
             let text = std::fs::read_to_string(path);
             let text = text.map_err(|error| wrong(format!("{}: {error}", path.display())))?;
             parse_list(&text).map_err(|error| wrong(format!("{} {error}", path.display())))?;
-            Ok(text)
+            Ok::<_, String>(text)
         };
         let paths = self.allow_lists.iter();
         paths.map(|path| Ok((&**path, read(path)?))).collect()
@@ -260,7 +260,7 @@ impl RemediationSettings {
     }
 
     /// The file of addresses that pass with this one in it, for those who look.
-    pub(crate) fn allow_list_with(&self, address: IpAddr) -> Result<Option<PathBuf>, UsageError> {
+    pub(crate) fn allow_list_with(&self, address: IpAddr) -> Result<Option<PathBuf>, String> {
         let mut texts = self.allow_list_texts()?.into_iter();
         let found = texts
             .find(|(_, text)| parse_list(text).is_ok_and(|addresses| addresses.contains(address)));
@@ -311,12 +311,12 @@ impl CrowdsecSettings {
 
 impl PreparedRemediation {
     /// Its decisions while nothing runs, and the priorities of its sources by their names.
-    pub(crate) fn at_rest(self) -> Result<(Sources, BTreeMap<String, u8>), UsageError> {
+    pub(crate) fn at_rest(self) -> Result<(Sources, BTreeMap<String, u8>), String> {
         let sources = self.sources.sources.iter();
         let priorities = sources.map(|source| (source.name.clone(), source.priority));
         let priorities = priorities.collect();
-        let sources = Sources::at_rest(self.sources)
-            .map_err(|error| UsageError::new(format!("remediation: {error}")))?;
+        let sources =
+            Sources::at_rest(self.sources).map_err(|error| format!("remediation: {error}"))?;
         Ok((sources, priorities))
     }
 
