@@ -210,7 +210,7 @@ fn what_cannot_be_read_is_named_with_exit_code_2() {
         ),
         (
             &["haproxy.cfg", "--agent", "ringspo"],
-            "--agent: there is no agent 'ringspo'; there is remediation",
+            "--agent: there is no agent 'ringspo'; there is remediation, crowdsec",
         ),
         (&[], "<FILE>..."),
     ] {
