@@ -27,12 +27,6 @@ pub(crate) const LIST_RANGES: Family = Family {
 #[derive(Debug)]
 pub(crate) struct UsageError(String);
 
-impl UsageError {
-    pub(crate) fn new(text: String) -> Self {
-        Self(text)
-    }
-}
-
 impl fmt::Display for UsageError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
@@ -319,7 +313,8 @@ impl Settings {
         let privileges = self.privileges()?;
         let (table, origin) = self.ban_table()?;
         let remediation = self.remediation.as_ref();
-        let remediation = remediation.map(RemediationSettings::prepare).transpose()?;
+        let remediation = remediation.map(RemediationSettings::prepare).transpose();
+        let remediation = remediation.map_err(UsageError)?;
         if remediation.is_some() && self.ban_list.is_some() {
             return Err(UsageError(
                 "ban-list and [remediation] are two ways to say who is banned: give the list as \

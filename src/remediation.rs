@@ -19,8 +19,6 @@ use ringspoa::{Agent, Exposition, Family, Kind};
 use serde::Deserialize;
 use serde::de::{DeserializeOwned, Deserializer, Error as _};
 
-use crate::config::UsageError;
-
 /// How long a start waits for the first decisions.
 const WAIT_READY: Duration = Duration::from_secs(5);
 
@@ -179,8 +177,8 @@ pub(crate) struct PreparedRemediation {
 
 impl RemediationSettings {
     /// Reads what it names, and checks it.
-    pub(crate) fn prepare(&self) -> Result<PreparedRemediation, UsageError> {
-        let wrong = |what: String| UsageError::new(format!("remediation: {what}"));
+    pub(crate) fn prepare(&self) -> Result<PreparedRemediation, String> {
+        let wrong = |what: String| format!("remediation: {what}");
         let words = self
             .words
             .iter()
@@ -289,8 +287,8 @@ impl CrowdsecSettings {
 
 impl PreparedRemediation {
     /// For `--check`: whether what it names can be used.
-    pub(crate) fn check(self) -> Result<(), UsageError> {
-        let wrong = |error: String| UsageError::new(format!("remediation: {error}"));
+    pub(crate) fn check(self) -> Result<(), String> {
+        let wrong = |error: String| format!("remediation: {error}");
         Sources::check(self.sources).map_err(|error| wrong(error.to_string()))?;
         let mut errors = self.problems.iter().filter(|problem| problem.is_error);
         errors
@@ -455,19 +453,122 @@ fn tell(problems: &[Problem]) {
 
 fn traffic_of(counts: &BouncerCounts) -> Traffic {
     let processed = [("ipv4", counts.processed_v4), ("ipv6", counts.processed_v6)];
-    let mut traffic = Traffic::default();
-    traffic.processed = processed
-        .map(|(ip_type, count)| Processed { ip_type, count })
-        .into();
-    traffic.dropped = counts
-        .blocked
-        .iter()
-        .map(|(labels, count)| Dropped {
-            origin: labels.origin.clone(),
-            ip_type: labels.ip_type,
-            remediation: labels.remediation.to_string(),
-            count: *count,
+    Traffic {
+        processed: processed
+            .map(|(ip_type, count)| Processed { ip_type, count })
+            .into(),
+        dropped: counts
+            .blocked
+            .iter()
+            .map(|(labels, count)| Dropped {
+                origin: labels.origin.clone(),
+                ip_type: labels.ip_type,
+                remediation: labels.remediation.to_string(),
+                count: *count,
+            })
+            .collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_metric_is_documented() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/dist/metrics.md");
+        let text = std::fs::read_to_string(path).unwrap();
+        for family in FAMILIES {
+            let row = format!("`{}`", family.name);
+            assert!(text.contains(&row), "{row} is not in dist/metrics.md");
+        }
+    }
+
+    #[test]
+    fn the_sample_has_keys_that_there_are() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/dist/remediation.toml");
+        let text = std::fs::read_to_string(path).unwrap();
+        let shown = text.lines().map(|line| match line.strip_prefix("# ") {
+            Some(rest)
+                if rest
+                    .split_once(" = ")
+                    .is_some_and(|(key, _)| !key.contains(' ')) =>
+            {
+                rest
+            }
+            _ => line,
+        });
+        let shown: String = shown.flat_map(|line| [line, "\n"]).collect();
+        #[derive(Deserialize)]
+        struct File {
+            remediation: RemediationSettings,
+        }
+        let file: File = toml::from_str(&shown).unwrap_or_else(|error| panic!("{error}"));
+        let settings = file.remediation;
+        assert_eq!(
+            settings.words.len(),
+            1,
+            "what is commented out was read, too"
+        );
+        assert_eq!((settings.lists.len(), settings.hosts.len()), (1, 1));
+        let host = settings.hosts[0].value.clone();
+        let (policy, problems) = Policy::new(PolicySettings {
+            hosts: vec![("host 1".to_owned(), host)],
+            appsec: settings.appsec.map(|appsec| appsec.value),
+            ..PolicySettings::default()
         })
-        .collect();
-    traffic
+        .unwrap();
+        assert_eq!(problems, []);
+        assert_eq!(policy.endpoints().len(), 2);
+    }
+
+    #[test]
+    fn keys_may_be_spelt_either_way_and_wrong_ones_are_named() {
+        let settings = |text: &str| toml::from_str::<RemediationSettings>(text);
+        let list = "[[list]]\npath = '/dev/null'\n";
+        for key in ["contact-us-url", "contact_us_url"] {
+            let text =
+                format!("{list}[[host]]\nhost = '*'\nban = {{ {key} = 'mailto:x@example' }}");
+            let prepared = settings(&text)
+                .unwrap()
+                .prepare()
+                .unwrap_or_else(|e| panic!("{e}"));
+            assert_eq!(prepared.problems, []);
+        }
+        let error = settings("lists = []").unwrap_err();
+        assert!(error.message().contains("unknown field `lists`"), "{error}");
+        let wrong = [
+            ("", "there is no source of decisions"),
+            (
+                "[crowdsec]\nurl = 'http://127.0.0.1:8080/'",
+                "crowdsec: want key",
+            ),
+            ("[words]\nmfa = 'nothing'", "mfa"),
+            ("allow-lists = ['/nowhere/allow']", "/nowhere/allow: "),
+            (
+                "[[list]]\npath = '/dev/null'\n[[host]]\nhost = '['",
+                "host 1",
+            ),
+        ];
+        for (text, expected) in wrong {
+            let error = settings(text)
+                .unwrap()
+                .prepare()
+                .err()
+                .expect("it is wrong");
+            assert!(error.starts_with("remediation: "), "{error}");
+            assert!(error.contains(expected), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn other_sources_wait_for_a_start_and_a_key_is_not_shown() {
+        let settings = |key: &str| {
+            let text = format!("[crowdsec]\nurl = 'http://127.0.0.1:1/'\nkey = '{key}'");
+            toml::from_str::<RemediationSettings>(&text).unwrap()
+        };
+        assert!(!settings("a").has_other_sources(&settings("a")));
+        assert!(settings("a").has_other_sources(&settings("b")));
+        assert!(!format!("{:?}", settings("hidden-key")).contains("hidden-key"));
+    }
 }

@@ -8,6 +8,15 @@
     reason = "the binary's module, which that of the settings names"
 )]
 mod logging;
+#[path = "../src/remediation.rs"]
+#[allow(
+    unused,
+    unreachable_pub,
+    missing_docs,
+    clippy::all,
+    reason = "the binary's module, which that of the settings names"
+)]
+mod remediation;
 #[path = "fuzz/src/replay.rs"]
 #[allow(
     unreachable_pub,

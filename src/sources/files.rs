@@ -3,7 +3,7 @@
 //! They are looked at every second rather than watched by inotify: that says nothing of a file on NFS or
 //! in a directory of another container, stays with the old file where a bind mount or the links of a
 //! ConfigMap get another one below, and loses events where they are too many, so that looking would be
-//! needed all the same. A look costs one system call a file.
+//! needed all the same. A look costs two system calls a file.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, Metadata};

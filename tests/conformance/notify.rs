@@ -273,7 +273,12 @@ fn case_25_two_frames_of_a_stream_are_both_answered() {
     let mut haproxy = scene.server.introduce();
     haproxy.send(&notify(1, 1, "late", 1));
     haproxy.send(&notify(1, 2, "late", 2));
-    for (n, ticket) in scene.take_tickets(2).into_iter().rev() {
+    let tickets = scene.take_tickets(2);
+    // A ticket that is sent while its handler still runs waits for it.
+    crate::support::eventually("both are deferred", || {
+        scene.server.handle().stats().deferred == 2
+    });
+    for (n, ticket) in tickets.into_iter().rev() {
         answer(ticket, n);
     }
     assert_eq!(haproxy.expect_ack(1, 2).value("answer"), int(2));

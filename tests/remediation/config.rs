@@ -51,7 +51,7 @@ fn what_is_wrong_with_a_host_is_said() {
         "host 3: appsec.url is \"127.0.0.1:7422\", which is not asked",
         "host 4: appsec.failure_action is \"closed\", for which passthrough is used",
         "host 4: appsec.api_key is missing",
-        "host 4: appsec.timeout \"fast\" is no duration, as in 200ms or 1h30m: 200ms is used",
+        "host 4: appsec.timeout \"fast\" is not a duration, as in 4h, 1h30m or 90s: 200ms is used",
         "host 5: host is that of host 1 too, which is taken instead",
     ];
     assert_eq!(texts.len(), starts.len(), "{texts:#?}");

@@ -13,4 +13,13 @@ pub mod loadgen;
     reason = "the binary's module, which that of the settings names"
 )]
 mod logging;
+#[path = "../../../src/remediation.rs"]
+#[allow(
+    unused,
+    unreachable_pub,
+    missing_docs,
+    clippy::all,
+    reason = "the binary's module, which that of the settings names"
+)]
+mod remediation;
 pub mod serve;

@@ -180,6 +180,7 @@ impl<'de, S: Sink> Visitor<'de> for Answer<'_, '_, S> {
             };
             is_answer = true;
             self.part.set(part);
+            self.reading.has_ended = part == StreamPart::Deleted;
             map.next_value_seed(Records {
                 reading: &mut *self.reading,
                 room: &mut room,
@@ -565,6 +566,10 @@ mod tests {
                 "New ::1 ban cscli 4600 #2"
             ]
         );
+        let (count, seen) = stream(
+            r#"{"deleted":[{"value":"::1","id":1,"duration":"?"}],"new":[{"value":"::1","id":2}]}"#,
+        );
+        assert_eq!((count, seen.len()), (2, 2), "its end does not matter");
         for none in [r#"{"new":null,"deleted":null}"#, r#"{"deleted":[]}"#] {
             assert_eq!(stream(none), (0, Vec::new()));
         }

@@ -105,6 +105,8 @@ struct Reading<'a, S> {
     summary: Summary,
     /// Records so far.
     record_count: usize,
+    /// Whether the decisions that are read have ended, so that when they would does not matter.
+    has_ended: bool,
     /// Room for an origin that is made of two fields.
     origin: String,
 }
@@ -138,6 +140,7 @@ impl<'a, S: Sink> Reading<'a, S> {
             sink,
             summary: Summary::default(),
             record_count: 0,
+            has_ended: false,
             origin: String::new(),
         }
     }
@@ -177,6 +180,9 @@ impl<'a, S: Sink> Reading<'a, S> {
         let defaults = self.defaults;
         let expiry = match fields.expiry {
             "" => defaults.expiry,
+            text if self.has_ended => {
+                time::expiry(text, defaults.now_unix_s).unwrap_or(defaults.expiry)
+            }
             text => time::expiry(text, defaults.now_unix_s).ok_or_else(|| {
                 let ways = "a duration as in 4h30m, a time as in 2027-01-31T12:00:00Z, or never";
                 Unread::Bad(format!("'{text}' is no end of a decision, which is {ways}"))
