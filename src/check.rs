@@ -41,8 +41,8 @@ pub(crate) struct Check {
     /// says, else 3.2]
     #[arg(long, value_name = "VERSION")]
     haproxy: Option<String>,
-    /// Agent that the engines are for: remediation [default: the one that an engine has the name, the prefix or a
-    /// message of]
+    /// Agent that the engines are for: remediation or crowdsec [default: the one that an engine has the name, the
+    /// prefix or a message of]
     #[arg(long, value_name = "NAME")]
     agent: Option<String>,
     /// The agent's own configuration file, for its deadline, its frame size and where it listens

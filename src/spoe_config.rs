@@ -6,13 +6,19 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
-use ringspoa::agents::remediation::{AddressTable, RemediationAgent};
+use ringspoa::agents::remediation::{AddressTable, RemediationAgent, messages};
 use ringspoa::{Agent, AgentDeclaration, HaproxyVersion, SpoeConfig};
 
 use crate::config::Settings;
 
-/// What a request waits at most for an agent of this binary: they answer at once.
+/// The agent of the `[remediation]` table.
+const CROWDSEC: &str = "crowdsec";
+
+/// What a request waits at most for an agent of this binary that answers at once.
 const PROCESSING_TIMEOUT: Duration = Duration::from_millis(100);
+
+/// The same for the agent that may ask others before it answers, as CrowdSec's own configuration has it.
+const ASKING_PROCESSING_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Print the parts of HAProxy's configuration that fit an agent, made from what the agent declares.
 ///
@@ -22,7 +28,7 @@ pub(crate) struct Print {
     /// Version of HAProxy, from 2.6 on
     #[arg(long, value_name = "VERSION", default_value = "3.2")]
     haproxy: String,
-    /// Agent to ask: remediation
+    /// Agent to ask: remediation, or crowdsec, which takes the messages of CrowdSec's bouncer
     #[arg(long, value_name = "NAME", default_value = "remediation")]
     agent: String,
     /// What to print: the SPOE file, the backend of haproxy.cfg, lines for frontends, or all of it
@@ -39,6 +45,7 @@ pub(crate) struct Print {
     address: Option<String>,
     /// Configuration file of `ringspoa serve`: the first address of `listen` is where the agent is, and
     /// requests wait a fifth longer than `agent-deadline-ms`, 20 ms at least, if that is set, instead of 100 ms
+    /// (500 ms for crowdsec)
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
 }
@@ -54,7 +61,10 @@ enum Part {
 /// The agents of this binary, by the names of `--agent`.
 pub(crate) fn agents() -> Vec<(&'static str, AgentDeclaration)> {
     let remediation = RemediationAgent::new(AddressTable::default());
-    vec![("remediation", remediation.declaration())]
+    vec![
+        ("remediation", remediation.declaration()),
+        (CROWDSEC, messages::declaration()),
+    ]
 }
 
 /// The versions that differ, or are in wide use.
@@ -114,9 +124,13 @@ pub(crate) fn run(arguments: &Print, usage: u8) -> ExitCode {
 
 impl Print {
     fn text(&self) -> Result<String, String> {
+        let timeout = match &*self.agent {
+            CROWDSEC => ASKING_PROCESSING_TIMEOUT,
+            _ => PROCESSING_TIMEOUT,
+        };
         let mut config = SpoeConfig::new(&declaration(&self.agent)?)
             .for_haproxy(version(&self.haproxy)?)
-            .processing_timeout(PROCESSING_TIMEOUT);
+            .processing_timeout(timeout);
         let settings = match &self.config {
             // Not whether its users and files are here: HAProxy may run elsewhere.
             Some(path) => Settings::load(path).map_err(|error| error.to_string())?,

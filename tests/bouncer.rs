@@ -14,7 +14,7 @@ use ringspoa::agents::remediation::messages::{
 };
 use ringspoa::agents::remediation::{
     Bouncer, Decision, DecisionStore, HostSettings, Network, Policy, PolicySettings, Remediation,
-    SnapshotCell, Source,
+    SnapshotCell, Source, messages,
 };
 use ringspoa::outbound::{Outbound, OutboundConfig};
 use ringspoa::{Ack, Agent, Harness, Headers};
@@ -359,6 +359,7 @@ fn calls_that_are_stuck_hold_up_nobody_and_end_at_their_deadline() {
 fn what_it_declares_fits_haproxy() {
     let site = site();
     let declaration = site.bouncer.agent().declaration();
+    assert_eq!(declaration, messages::declaration());
     let names: Vec<_> = declaration.messages.iter().map(|m| m.name).collect();
     assert_eq!(
         names,

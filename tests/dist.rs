@@ -35,11 +35,22 @@ fn haproxy_accepts_the_samples_for_its_version() {
         ("3.2", "haproxy-3.1"),
     ] {
         let folder = root().join("dist").join(sample);
-        let engine = folder.join("spoe.cfg");
-        for name in ["haproxy.cfg", "haproxy-fail-closed.cfg"] {
+        for (name, engine) in [
+            ("haproxy.cfg", "spoe.cfg"),
+            ("haproxy-fail-closed.cfg", "spoe.cfg"),
+            ("crowdsec.cfg", "crowdsec.spoe.cfg"),
+            ("crowdsec-fail-closed.cfg", "crowdsec.spoe.cfg"),
+        ] {
             let config = fs::read_to_string(folder.join(name)).unwrap();
-            let here = config.replace("/etc/haproxy/ringspoa.spoe.cfg", engine.to_str().unwrap());
-            assert_ne!(config, here, "{name} names its engine file");
+            let installed = match engine {
+                "spoe.cfg" => "/etc/haproxy/ringspoa.spoe.cfg",
+                _ => "/etc/haproxy/crowdsec.spoe.cfg",
+            };
+            assert!(config.contains(installed), "{name} names its engine file");
+            let engine = folder.join(engine);
+            let here = config.replace(installed, engine.to_str().unwrap());
+            let pages = root().join("dist/pages");
+            let here = here.replace("/usr/share/ringspoa/pages", pages.to_str().unwrap());
             let path = std::env::temp_dir()
                 .join(format!("ringspoa-{}-{version}-{name}", std::process::id()));
             fs::write(&path, here).unwrap();

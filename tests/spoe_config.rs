@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::Duration;
 
-use ringspoa::agents::remediation::{AddressTable, RemediationAgent};
+use ringspoa::agents::remediation::{AddressTable, RemediationAgent, messages};
 use ringspoa::haproxy_config::{CheckOptions, ConfigFile, check};
 use ringspoa::{
     Agent, AgentDeclaration, ArgumentDeclaration, ConfigTextError, DEFAULT_AGENT_DEADLINE,
@@ -180,7 +180,13 @@ fn compiled_in() -> AgentDeclaration {
 #[test]
 fn haproxy_of_each_version_accepts_what_is_made_for_it() {
     for version in INSTALLED {
-        for declaration in [compiled_in(), many_arguments(), group(), quoted()] {
+        for declaration in [
+            compiled_in(),
+            messages::declaration(),
+            many_arguments(),
+            group(),
+            quoted(),
+        ] {
             for (address, path) in [
                 ("127.0.0.1:9000", "spoe.cfg"),
                 ("[::1]:9000", "spoe.cfg"),
@@ -305,7 +311,9 @@ spoe-message body:scan.v1
     );
     assert_eq!(
         config.frontend_lines().unwrap(),
-        r#"    filter spoe engine web-firewall config /etc/haproxy/web-firewall.spoe.cfg
+        r#"    # A message has the body, which HAProxy would not wait for.
+    option http-buffer-request
+    filter spoe engine web-firewall config /etc/haproxy/web-firewall.spoe.cfg
     # body:scan.v1 has no event: it is sent here.
     http-request send-spoe-group web-firewall body:scan.v1 unless { req.hdr(content-type) -m sub "image # 'x'" } || { path -m str \"\ \# }
     # Without an answer txn.web_firewall.error is set, and of the agent's own variables none.
@@ -668,6 +676,13 @@ fn the_command_prints_the_parts() {
                 "remediation",
             ],
             config.clone().address("unix@/a").backend(),
+        ),
+        // It may ask others before it answers.
+        (
+            &["--part", "spoe", "--agent", "crowdsec"],
+            SpoeConfig::new(&messages::declaration())
+                .processing_timeout(Duration::from_millis(500))
+                .spoe(),
         ),
     ] {
         let (code, out, err) = run(arguments);

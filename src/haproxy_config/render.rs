@@ -391,6 +391,17 @@ impl SpoeConfig {
         self.check()?;
         let Self { engine, .. } = self;
         let mut text = String::new();
+        let mut arguments = self
+            .declaration
+            .messages
+            .iter()
+            .flat_map(|message| message.arguments);
+        let is_body = |sample: &str| sample.starts_with("req.body");
+        if arguments.any(|argument| argument.sample.is_some_and(is_body)) {
+            text.push_str(
+                "    # A message has the body, which HAProxy would not wait for.\n    option http-buffer-request\n",
+            );
+        }
         line(
             &mut text,
             format_args!(

@@ -210,13 +210,36 @@ fn what_cannot_be_read_is_named_with_exit_code_2() {
         ),
         (
             &["haproxy.cfg", "--agent", "ringspo"],
-            "--agent: there is no agent 'ringspo'; there is remediation",
+            "--agent: there is no agent 'ringspo'; there is remediation, crowdsec",
         ),
         (&[], "<FILE>..."),
     ] {
         let (code, out, err) = check(&folder.0, arguments);
         assert_eq!((code, out.as_str()), (Some(2), ""), "{arguments:?}");
         assert!(err.contains(part), "{arguments:?}: {err}");
+    }
+}
+
+/// Named or not, it is held against what the files send.
+#[test]
+fn the_agent_of_crowdsecs_messages_is_known() {
+    let folder = Folder::new();
+    let dist = root().join("dist/haproxy-3.1");
+    let read = |name: &str| std::fs::read_to_string(dist.join(name)).unwrap();
+    let main = read("crowdsec.cfg").replace("/etc/haproxy/crowdsec.spoe.cfg", "spoe.cfg");
+    folder.write("haproxy.cfg", &main);
+    for flags in [
+        &["haproxy.cfg", "--haproxy", "3.2"][..],
+        &["haproxy.cfg", "--haproxy", "3.2", "--agent", "crowdsec"],
+    ] {
+        let engine = read("crowdsec.spoe.cfg");
+        folder.write("spoe.cfg", &engine);
+        let (code, out, err) = check(&folder.0, flags);
+        assert_eq!((code, err.as_str()), (Some(0), ""), "{out}");
+        folder.write("spoe.cfg", &engine.replace("src-ip=src ", "src-ip=path "));
+        let (code, out, err) = check(&folder.0, flags);
+        assert_eq!((code, err.as_str()), (Some(1), ""), "{out}");
+        assert!(out.contains("argument src-ip is STRING (path)"), "{out}");
     }
 }
 
@@ -248,7 +271,7 @@ fn an_engine_of_another_agent_is_told_what_to_do() {
     assert_eq!(code, Some(0), "{out}");
     assert!(
         out.contains(
-            "name it with --agent (remediation); agents of your own are checked by the library"
+            "name it with --agent (remediation, crowdsec); agents of your own are checked by the library"
         ),
         "{out}"
     );

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use ringspoa::agents::remediation::{AddressTable, RemediationAgent};
+use ringspoa::agents::remediation::{AddressTable, RemediationAgent, messages};
 use ringspoa::haproxy_config::CheckOptions;
 use ringspoa::{
     Agent as _, AgentDeclaration, ArgumentDeclaration, MessageDeclaration, OtherMessages,
@@ -92,6 +92,8 @@ pub(crate) fn samples(version: &str) -> (String, String) {
 pub(crate) enum Whom {
     /// The agent in the binary, as without `--agent`.
     Ours,
+    /// The agent in the binary with the messages of CrowdSec's bouncer.
+    Crowdsec,
     /// Wants an IPv4 address and text, and refuses all else.
     Strict,
     /// Wants an address, and passes over all else.
@@ -127,6 +129,7 @@ impl Whom {
         };
         match self {
             Self::Ours => RemediationAgent::new(AddressTable::default()).declaration(),
+            Self::Crowdsec => messages::declaration(),
             Self::Strict => with(agent, STRICT).with_other_messages(OtherMessages::Refused),
             Self::Lenient => with(agent, LENIENT),
             Self::OfProcess => with(agent, LENIENT).with_variable(Var::<i64>::proc("total")),

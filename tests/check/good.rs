@@ -56,6 +56,65 @@ fn nothing_is_wrong_with_the_samples_as_they_are() {
     }
 }
 
+/// What the agent does not read of CrowdSec's messages is said, and no fault; the names of its earlier
+/// versions are as good.
+#[test]
+fn nothing_is_wrong_with_the_samples_of_crowdsecs_messages() {
+    const UNREAD: [&str; 1] = ["argument-unknown"];
+    for (version, folder) in [
+        ("2.6", "haproxy-2.6"),
+        ("3.0", "haproxy-2.6"),
+        ("3.2", "haproxy-3.1"),
+    ] {
+        let folder = root().join("dist").join(folder);
+        for name in ["crowdsec.cfg", "crowdsec-fail-closed.cfg"] {
+            for is_old in [false, true] {
+                let read = |name: &str| {
+                    let path = folder.join(name);
+                    let mut text = fs::read_to_string(&path).unwrap();
+                    if is_old {
+                        text = text
+                            .replace("crowdsec-tcp", "crowdsec-ip")
+                            .replace("crowdsec-http-body", "crowdsec-http");
+                    }
+                    ConfigFile::new(path.display().to_string(), text)
+                };
+                let files = [read(name), read("crowdsec.spoe.cfg")];
+                let notes = check_good(version, &files, Whom::Crowdsec.options());
+                assert_eq!(notes, UNREAD, "{name}, old names: {is_old}");
+            }
+        }
+    }
+}
+
+/// An engine of nothing but older names, which no other name tells the agent of, is the agent's.
+#[test]
+fn an_engine_is_known_by_older_names_of_its_messages() {
+    let engine = "[protect]\nspoe-agent protector\n    messages crowdsec-ip\n    timeout processing 1s\n    \
+                  use-backend agents\n\nspoe-message crowdsec-ip\n    args src-ip=src\n    \
+                  event on-client-session\n";
+    let ids = |engine: &str| {
+        let files = [ConfigFile::new("spoe.cfg", engine)];
+        let options = Whom::Crowdsec
+            .options()
+            .with_version("3.2".parse().unwrap());
+        let report = ringspoa::haproxy_config::check(&files, &options);
+        let ids = report.findings.iter().map(|finding| finding.id);
+        ids.filter(|id| id.starts_with("agent") || id.starts_with("argument"))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(ids(engine), [""; 0]);
+    // It is held against what the agent takes.
+    assert_eq!(
+        ids(&engine.replace("=src\n", "=src_port\n")),
+        ["argument-type"]
+    );
+    assert_eq!(
+        ids(&engine.replace("crowdsec-ip", "other")),
+        ["agent-unknown"]
+    );
+}
+
 /// A variable of the process that the configuration names is there for the agent to set.
 #[test]
 fn variables_of_the_process_are_registered_or_read() {
@@ -131,8 +190,13 @@ fn an_agent_of_another_name_sets_variables_of_its_own() {
 /// What `ringspoa spoe-config` prints is what is checked for.
 #[test]
 fn nothing_is_wrong_with_what_is_made_from_the_declaration() {
-    for version in ["2.6", "2.8", "3.0", "3.1", "3.2", "3.3"] {
-        let options = Whom::Ours.options();
+    let versions = ["2.6", "2.8", "3.0", "3.1", "3.2", "3.3"];
+    let agents = [Whom::Ours, Whom::Crowdsec];
+    for (version, whom) in versions
+        .into_iter()
+        .flat_map(|v| agents.map(|whom| (v, whom)))
+    {
+        let options = whom.options();
         let config = SpoeConfig::new(&options.agents[0]).for_haproxy(version.parse().unwrap());
         let main = format!(
             "defaults\n    mode http\n    timeout connect 5s\n    timeout client 30s\n    timeout server 30s\n\n\

@@ -545,6 +545,12 @@ impl Binary {
         }
     }
 
+    /// Ends it as a crash would.
+    pub(crate) fn kill(&mut self) {
+        self.process.signal(Signal::SIGKILL);
+        let _ = self.process.wait(GONE);
+    }
+
     /// Drains it, and checks how it ended.
     #[track_caller]
     pub(crate) fn finish(mut self) {

@@ -79,6 +79,8 @@ impl Request {
 pub(crate) struct Response {
     pub(crate) status: u16,
     headers: Vec<(String, String)>,
+    /// As text; other bytes are replaced.
+    pub(crate) body: String,
 }
 
 impl Response {
@@ -94,6 +96,7 @@ impl Response {
         let response = Self {
             status: status.parse().ok()?,
             headers,
+            body: String::from_utf8_lossy(&bytes[end + 4..]).into_owned(),
         };
         let len: usize = response.header("content-length").parse().ok()?;
         (bytes.len() == end + 4 + len).then_some(response)
@@ -106,6 +109,12 @@ impl Response {
             .iter()
             .find(|(key, _)| key == name)
             .map_or("", |(_, value)| value)
+    }
+
+    /// The values of all headers of this name.
+    pub(crate) fn all(&self, name: &str) -> Vec<&str> {
+        let headers = self.headers.iter().filter(|(key, _)| key == name);
+        headers.map(|(_, value)| &**value).collect()
     }
 
     /// Fails unless the request passed and SPOE reported no error.

@@ -6,20 +6,27 @@
 //! | `messages` | what HAProxy sends arrives, what the agent sets is seen |
 //! | `remediation` | the binary with its own agent |
 //! | `captcha` | decisions about requests, and a provider that is asked |
+//! | `bouncer` | the binary by its `[remediation]` table, and the samples for CrowdSec's messages |
 //! | `concurrency` | many streams a connection, several threads, Unix sockets |
 //! | `lifecycle` | health checks; reloads and restarts of HAProxy and of the agent |
 //! | `restart` | hand-overs and reloads of the binary under load |
 //! | `harness` | configurations made from declarations, and `TestHaproxy` for the tests of users |
 //! | `samples` | the configurations of dist/, with and without an agent |
 //! | `types` | what `ringspoa check` says of sample expressions |
+//! | `lapi` | CrowdSec, as `scripts/install-crowdsec` installs it |
 //! | `fixture`, `http` | processes and configuration; a client |
 #![cfg(all(feature = "server", feature = "cli"))]
 
+mod bouncer;
 mod captcha;
 mod concurrency;
 mod fixture;
 mod harness;
 mod http;
+// Some of it is for the tests of sources alone.
+#[allow(dead_code)]
+#[path = "../crowdsec/lapi.rs"]
+mod lapi;
 mod lifecycle;
 mod messages;
 mod remediation;
@@ -58,6 +65,11 @@ scenarios! {
     remediation::ban_is_answered_403,
     remediation::ban_list_is_followed,
     captcha::a_visitor_solves_a_captcha,
+    bouncer::the_crowdsec_sample_shows_pages_and_captchas,
+    bouncer::lists_and_settings_change_while_haproxy_asks,
+    bouncer::the_open_crowdsec_sample_fails_open,
+    bouncer::the_closed_crowdsec_sample_fails_closed,
+    bouncer::a_decision_of_cscli_reaches_haproxy,
     concurrency::twenty_streams_are_pipelined_and_answered_in_reverse,
     concurrency::two_threads_over_tcp,
     concurrency::two_threads_over_a_unix_socket,

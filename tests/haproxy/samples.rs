@@ -28,7 +28,7 @@ fn agent(folder: &Folder) -> String {
 }
 
 /// `text` with each of these in it replaced; fails where one is not in it.
-fn replaced(text: &str, replacements: &[(&str, &str)]) -> String {
+pub(crate) fn replaced(text: &str, replacements: &[(&str, &str)]) -> String {
     replacements
         .iter()
         .fold(text.to_owned(), |text, (theirs, ours)| {

@@ -6,6 +6,7 @@ use ringspoa_derive::Message;
 
 use super::appsec::InspectedRequest;
 use super::captcha::{CAPTCHA_COOKIE, CaptchaVisit};
+use crate::agent::AgentDeclaration;
 use crate::message::{ArgumentValue, Headers, ValueError, ValueTypes, Var};
 use crate::spop::TypedData;
 
@@ -46,6 +47,31 @@ pub const VARIABLES: [Var<str>; 11] = [
     DECISION_TYPE,
     APPSEC_HTTP_STATUS,
 ];
+
+/// What a [`Bouncer`](super::Bouncer)'s agents declare, for HAProxy's configuration to be made from or
+/// checked against without one.
+///
+/// ```
+/// use ringspoa::SpoeConfig;
+/// use ringspoa::agents::remediation::messages::declaration;
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let spoe = SpoeConfig::new(&declaration()).spoe()?;
+/// assert!(spoe.contains("spoe-message crowdsec-tcp"));
+/// # Ok(())
+/// # }
+/// ```
+#[must_use]
+pub fn declaration() -> AgentDeclaration {
+    let mut declaration = AgentDeclaration::new("crowdsec")
+        .with_message::<CrowdsecTcp>()
+        .with_message::<CrowdsecHttpBody<'_>>()
+        .with_message::<CrowdsecHttpNoBody<'_>>();
+    for variable in VARIABLES {
+        declaration = declaration.with_variable(variable);
+    }
+    declaration
+}
 
 /// The message of a connection: its address alone.
 #[derive(Clone, Debug, PartialEq, Message)]
@@ -121,7 +147,12 @@ macro_rules! http_message {
 
 http_message! {
     /// The message of a request with its body, as a `spoe-group`.
-    #[spop(name = "crowdsec-http-body", alias = "crowdsec-http")]
+    // With headers of the usual size, such a body fits into a frame of HAProxy's default size.
+    #[spop(
+        name = "crowdsec-http-body",
+        alias = "crowdsec-http",
+        condition = "if { req.body_size le 8192 }"
+    )]
     CrowdsecHttpBody {
         /// The body; empty where there is none.
         #[spop(sample = "req.body")]
@@ -131,7 +162,10 @@ http_message! {
 
 http_message! {
     /// The message of a request without its body, as a `spoe-group`.
-    #[spop(name = "crowdsec-http-no-body")]
+    #[spop(
+        name = "crowdsec-http-no-body",
+        condition = "unless { req.body_size le 8192 }"
+    )]
     CrowdsecHttpNoBody {}
 }
 

@@ -42,7 +42,10 @@ fn has_name(engine: &Engine, agent: &AgentDeclaration) -> bool {
 
 fn has_message(engine: &Engine, agent: &AgentDeclaration) -> bool {
     let mut messages = agent.messages.iter();
-    messages.any(|message| engine.message(message.name).is_some())
+    messages.any(|message| {
+        let mut names = std::iter::once(&message.name).chain(message.aliases);
+        names.any(|name| engine.message(name).is_some())
+    })
 }
 
 pub(super) fn check(config: &Config, found: &mut Findings) {

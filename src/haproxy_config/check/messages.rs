@@ -457,7 +457,8 @@ fn known_message(
     found: &mut Findings,
 ) -> Option<MessageDeclaration> {
     let name = message.name();
-    let declared = agent.messages.iter().find(|declared| declared.name == name);
+    let mut messages = agent.messages.iter();
+    let declared = messages.find(|declared| declared.is_named(name.as_bytes()));
     if let Some(declared) = declared {
         return Some(*declared);
     }

@@ -68,7 +68,7 @@ fn argument_of(
     let declared = agent
         .messages
         .iter()
-        .find(|declared| declared.name == message);
+        .find(|declared| declared.is_named(message.as_bytes()));
     let message = match (declared, agent.other_messages) {
         (Some(declared), _) => declared,
         (None, OtherMessages::ReadAs(declared)) => declared,

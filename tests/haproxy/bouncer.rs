@@ -1,0 +1,454 @@
+//! The binary by its `[remediation]` table, behind the samples of dist/ with the messages of CrowdSec's
+//! bouncer: who is turned away, who gets a captcha, and what holds without an agent.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill};
+
+use crate::fixture::{Binary, Folder, Haproxy, Version, wait_for};
+use crate::http::{Request, Response};
+use crate::lapi::{KEY, Lapi};
+use crate::samples::replaced;
+
+/// A changed list is in force, a reload done, a new decision of a LAPI known.
+const CHANGE: Duration = Duration::from_secs(10);
+
+const BANNED: &str = "192.0.2.1";
+const SUSPECT: &str = "192.0.2.2";
+const FREE: &str = "10.1.1.1";
+
+const FORM: &str = "application/x-www-form-urlencoded";
+
+/// A stub of a captcha provider, on loopback: `four` solves its captchas.
+struct ProviderStub {
+    address: SocketAddr,
+    is_over: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl ProviderStub {
+    fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = listener.local_addr().expect("its address");
+        let is_over = Arc::new(AtomicBool::new(false));
+        let over = Arc::clone(&is_over);
+        let thread = std::thread::spawn(move || {
+            while let Ok((stream, _)) = listener.accept() {
+                if over.load(Ordering::SeqCst) {
+                    return;
+                }
+                answer(&stream);
+            }
+        });
+        Self {
+            address,
+            is_over,
+            thread: Some(thread),
+        }
+    }
+}
+
+/// One question a connection.
+fn answer(mut stream: &TcpStream) {
+    let timeout = Some(Duration::from_secs(2));
+    stream.set_read_timeout(timeout).expect("a timeout");
+    let mut reader = BufReader::new(stream);
+    let mut head = String::new();
+    while !head.ends_with("\r\n\r\n") {
+        match reader.read_line(&mut head) {
+            Ok(1..) => {}
+            _ => return,
+        }
+    }
+    let head = head.to_ascii_lowercase();
+    let len = head.lines().find_map(|line| {
+        let (_, len) = line.split_once("content-length:")?;
+        len.trim().parse().ok()
+    });
+    let mut body = vec![0; len.unwrap_or(0)];
+    if reader.read_exact(&mut body).is_err() {
+        return;
+    }
+    let body = String::from_utf8_lossy(&body);
+    let has = |pair: &str| body.split('&').any(|field| field == pair);
+    let text = format!(
+        r#"{{"success":{}}}"#,
+        has("secret=hush") && has("response=four")
+    );
+    let _ = write!(
+        stream,
+        "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\
+         connection: close\r\n\r\n{text}",
+        text.len()
+    );
+}
+
+impl Drop for ProviderStub {
+    fn drop(&mut self) {
+        self.is_over.store(true, Ordering::SeqCst);
+        let _ = TcpStream::connect(self.address);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// ringspoa.toml and the list it names, in a folder where also the agent's socket is.
+struct Agent {
+    folder: Folder,
+    config: PathBuf,
+    list: PathBuf,
+}
+
+impl Agent {
+    /// Asks the stub, and has these decisions.
+    fn prepare(stub: &ProviderStub, decisions: &str) -> Self {
+        let folder = Folder::new();
+        let list = folder.write("decisions.csv", decisions);
+        let text = settings(&list, stub.address, "mailto:x@example");
+        let config = folder.write("ringspoa.toml", &text);
+        Self {
+            folder,
+            config,
+            list,
+        }
+    }
+
+    fn start(&self) -> Binary {
+        let listen = format!("unix:{}", self.folder.file("spop.sock").display());
+        let config = self.config.display().to_string();
+        Binary::start(&self.folder, &listen, &["--config", &config])
+    }
+}
+
+fn settings(list: &Path, provider: SocketAddr, contact: &str) -> String {
+    format!(
+        "agent-deadline-ms = 400
+
+[remediation]
+wait-ready-ms = 5000
+
+[[remediation.list]]
+path = \"{}\"
+
+[[remediation.host]]
+host = \"test\"
+
+[remediation.host.ban]
+contact-us-url = \"{contact}\"
+
+[remediation.host.captcha]
+provider = \"custom\"
+site-key = \"the-site-key\"
+secret-key = \"hush\"
+signing-key = \"0123456789abcdef0123456789abcdef\"
+
+[remediation.host.captcha.custom]
+script = \"https://captcha.example/api.js\"
+class = \"x-captcha\"
+field = \"x-captcha-response\"
+url = \"http://{provider}/siteverify\"
+",
+        list.display()
+    )
+}
+
+/// Starts HAProxy with a sample, whose application sets a cookie. `agent` has the agent's socket.
+fn start(version: Version, sample: &str, agent: &Folder) -> Haproxy {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let dist = root.join("dist").join(match version.has_multiplexer() {
+        true => "haproxy-3.1",
+        false => "haproxy-2.6",
+    });
+    let read = |name: &str| fs::read_to_string(dist.join(name)).expect("a sample");
+    let own = Folder::new();
+    let path = |folder: &Folder, name: &str| folder.file(name).display().to_string();
+    let pages = root.join("dist/pages").display().to_string();
+    let origin = format!("unix@{}", path(&own, "origin.sock"));
+    let bind = format!("bind unix@{} accept-proxy", path(&own, "http.sock"));
+    let config = replaced(
+        &read(sample),
+        &[
+            ("/etc/haproxy/crowdsec.spoe.cfg", &path(&own, "spoe.cfg")),
+            ("/usr/share/ringspoa/pages", &pages),
+            ("bind :80", &bind),
+            ("127.0.0.1:8000", &origin),
+            ("/run/ringspoa/ringspoa.sock", &path(agent, "spop.sock")),
+            // So that the test waits less; checks come every 1 or 2 s in the samples.
+            (".sock check", ".sock check inter 100ms"),
+        ],
+    )
+    .replace("inter 100ms inter 1s", "inter 100ms");
+    own.write(
+        "haproxy.cfg",
+        &format!(
+            "{config}\nfrontend origin\n    bind {origin}\n    \
+             http-request return status 200 hdr set-cookie app=1 hdr x-app 1\n"
+        ),
+    );
+    // A machine that does much else may be late.
+    let spoe = replaced(&read("crowdsec.spoe.cfg"), &[("500ms", "5s")]);
+    own.write("spoe.cfg", &spoe);
+    Haproxy::start_in(version, own)
+}
+
+#[track_caller]
+fn send(haproxy: &Haproxy, client: &str, request: Request) -> Response {
+    let ip: IpAddr = client.parse().expect("an address");
+    haproxy.send(&request.behind_proxy(ip))
+}
+
+#[track_caller]
+fn get(haproxy: &Haproxy, client: &str) -> Response {
+    let browser = "text/html,application/xhtml+xml,*/*;q=0.8";
+    send(
+        haproxy,
+        client,
+        Request::get("/p?x=1").header("accept", browser),
+    )
+}
+
+#[track_caller]
+fn wait_for_status(haproxy: &Haproxy, client: &str, expected: u16) {
+    let found = wait_for(CHANGE, || {
+        (get(haproxy, client).status == expected).then_some(())
+    });
+    assert!(
+        found.is_some(),
+        "{client} does not get {expected} after {CHANGE:?}: {:?}",
+        get(haproxy, client)
+    );
+}
+
+#[track_caller]
+fn assert_passed(response: &Response) {
+    assert_eq!(
+        (response.status, response.header("x-app")),
+        (200, "1"),
+        "{response:?}"
+    );
+}
+
+#[track_caller]
+fn assert_page(response: &Response, status: u16, parts: &[&str]) {
+    assert_eq!(response.status, status, "{response:?}");
+    assert_eq!(response.header("content-type"), "text/html; charset=utf-8");
+    assert_eq!(response.header("cache-control"), "no-cache, no-store");
+    for part in parts {
+        assert!(response.body.contains(part), "{part}: {response:?}");
+    }
+    // A log-format that was not one.
+    assert!(!response.body.contains("%["), "{response:?}");
+}
+
+pub(crate) fn the_crowdsec_sample_shows_pages_and_captchas(version: Version) {
+    let stub = ProviderStub::start();
+    let agent = Agent::prepare(&stub, "192.0.2.1,ban\n192.0.2.2,captcha\n");
+    let binary = agent.start();
+    let haproxy = start(version, "crowdsec.cfg", &agent.folder);
+
+    let free = get(&haproxy, FREE);
+    assert_passed(&free);
+    assert_eq!(free.all("set-cookie"), ["app=1"]);
+
+    // Turned away: with a page, or with a word for who takes no pages.
+    let contact = "href=\"mailto:x@example\"";
+    assert_page(
+        &get(&haproxy, BANNED),
+        403,
+        &["Access denied", contact, "</html>"],
+    );
+    assert_page(&send(&haproxy, BANNED, Request::get("/")), 403, &[contact]);
+    for accept in ["application/json", "text/html; q=0, */*;q=0.1"] {
+        let response = send(&haproxy, BANNED, Request::get("/").header("accept", accept));
+        assert_eq!(
+            (response.status, &*response.body),
+            (403, "Forbidden"),
+            "{accept}"
+        );
+    }
+
+    // A captcha, and not for who cannot show it.
+    let page = get(&haproxy, SUSPECT);
+    assert_page(
+        &page,
+        200,
+        &[
+            "<script src=\"https://captcha.example/api.js\" async defer>",
+            "<div class=\"x-captcha\" data-sitekey=\"the-site-key\" data-callback=\"captchaCallback\">",
+            "<form id=\"captcha\" method=\"post\"",
+        ],
+    );
+    let cookies = page.all("set-cookie");
+    let [cookie] = cookies[..] else {
+        panic!("{cookies:?}");
+    };
+    let (cookie, attributes) = cookie.split_once(';').expect("attributes");
+    assert_eq!(attributes, " Path=/; HttpOnly; SameSite=Strict");
+    let json = Request::get("/").header("accept", "application/json");
+    assert_eq!(send(&haproxy, SUSPECT, json).status, 403);
+
+    // A wrong solution, then the right one: the browser gets back to what it wanted, on this host.
+    let post = |path: &str, solution: &str| {
+        let body = format!("x-captcha-response={solution}");
+        let request = Request::post(path, body.into_bytes())
+            .header("content-type", FORM)
+            .header("cookie", cookie);
+        send(&haproxy, SUSPECT, request)
+    };
+    assert_page(&post("/p?x=1", "five"), 200, &["x-captcha"]);
+    for (path, location) in [
+        ("/p?x=1", "/p?x=1"),
+        ("//evil.example/p", "/evil.example/p"),
+    ] {
+        let solved = post(path, "four");
+        assert_eq!(
+            (solved.status, solved.header("location")),
+            (302, location),
+            "{solved:?}"
+        );
+        let cookies = solved.all("set-cookie");
+        let [cookie] = cookies[..] else {
+            panic!("{solved:?}");
+        };
+        let (cookie, _) = cookie.split_once(';').expect("attributes");
+        let next = send(
+            &haproxy,
+            SUSPECT,
+            Request::get("/p?x=1").header("cookie", cookie),
+        );
+        assert_passed(&next);
+        assert_eq!(next.all("set-cookie"), ["app=1"]);
+        // Whose decision is gone loses the cookie, and keeps that of the application.
+        let free = send(&haproxy, FREE, Request::get("/").header("cookie", cookie));
+        assert_passed(&free);
+        let mut cookies = free.all("set-cookie");
+        cookies.sort_unstable();
+        assert_eq!(cookies[0], "app=1");
+        assert!(
+            cookies[1].starts_with("crowdsec_captcha_cookie=; Path=/; Max-Age=0;"),
+            "{cookies:?}"
+        );
+    }
+    // A body that is not sent is no solution, and its client is judged all the same.
+    let long = Request::post("/", vec![b'x'; 60_000]).header("content-type", FORM);
+    assert_page(&send(&haproxy, SUSPECT, long.clone()), 200, &["x-captcha"]);
+    assert_eq!(send(&haproxy, BANNED, long.clone()).status, 403);
+    assert_passed(&send(&haproxy, FREE, long));
+
+    assert_eq!(haproxy.complaints(), [""; 0]);
+    drop(haproxy);
+    binary.finish();
+}
+
+pub(crate) fn lists_and_settings_change_while_haproxy_asks(version: Version) {
+    let stub = ProviderStub::start();
+    let agent = Agent::prepare(&stub, "192.0.2.1,ban\n");
+    let binary = agent.start();
+    let haproxy = start(version, "crowdsec.cfg", &agent.folder);
+    assert_eq!(get(&haproxy, BANNED).status, 403);
+    assert_passed(&get(&haproxy, FREE));
+
+    // A list, without a signal.
+    fs::write(&agent.list, "# others\n10.1.0.0/16,ban\n").expect("a file of ours");
+    wait_for_status(&haproxy, FREE, 403);
+    assert_passed(&get(&haproxy, BANNED));
+
+    // Settings, by a signal.
+    assert_page(&get(&haproxy, FREE), 403, &["mailto:x@example"]);
+    let text = settings(&agent.list, stub.address, "");
+    fs::write(&agent.config, text).expect("a file of ours");
+    kill(binary.pid(), Signal::SIGHUP).expect("it runs");
+    let found = wait_for(CHANGE, || {
+        let page = get(&haproxy, FREE);
+        (page.status == 403 && !page.body.contains("mailto:")).then_some(page)
+    });
+    let page = found.unwrap_or_else(|| panic!("the page has the old contact after {CHANGE:?}"));
+    assert_page(&page, 403, &["it may not have been you"]);
+
+    assert_eq!(haproxy.complaints(), [""; 0]);
+    drop(haproxy);
+    binary.finish();
+}
+
+/// Without an agent all pass.
+pub(crate) fn the_open_crowdsec_sample_fails_open(version: Version) {
+    let stub = ProviderStub::start();
+    let agent = Agent::prepare(&stub, "192.0.2.1,ban\n192.0.2.2,captcha\n");
+    let haproxy = start(version, "crowdsec.cfg", &agent.folder);
+    assert_passed(&get(&haproxy, BANNED));
+    drop(haproxy);
+
+    let mut binary = agent.start();
+    let haproxy = start(version, "crowdsec.cfg", &agent.folder);
+    assert_eq!(get(&haproxy, BANNED).status, 403);
+    assert_passed(&get(&haproxy, FREE));
+    // It does not say goodbye.
+    binary.kill();
+    for client in [BANNED, SUSPECT, FREE] {
+        assert_passed(&get(&haproxy, client));
+    }
+}
+
+/// Without an agent nobody passes, and the monitor says so; it comes back with the agent.
+pub(crate) fn the_closed_crowdsec_sample_fails_closed(version: Version) {
+    let stub = ProviderStub::start();
+    let agent = Agent::prepare(&stub, "192.0.2.1,ban\n192.0.2.2,captcha\n");
+    let haproxy = start(version, "crowdsec-fail-closed.cfg", &agent.folder);
+    // Also before the first check, which is when HAProxy takes the agent to be up.
+    assert_eq!(get(&haproxy, FREE).status, 503);
+
+    let mut binary = agent.start();
+    wait_for_status(&haproxy, FREE, 200);
+    assert_passed(&get(&haproxy, FREE));
+    assert_eq!(get(&haproxy, BANNED).status, 403);
+    assert_page(&get(&haproxy, SUSPECT), 200, &["x-captcha"]);
+    let health = || send(&haproxy, FREE, Request::get("/haproxy-health")).status;
+    assert_eq!(health(), 200);
+    binary.kill();
+    for client in [BANNED, SUSPECT, FREE] {
+        assert_eq!(get(&haproxy, client).status, 503, "{client}");
+    }
+    assert!(
+        wait_for(CHANGE, || (health() == 503).then_some(())).is_some(),
+        "the monitor is not 503 after {CHANGE:?}"
+    );
+}
+
+/// What an operator tells CrowdSec holds at HAProxy.
+pub(crate) fn a_decision_of_cscli_reaches_haproxy(version: Version) {
+    let lapi = Lapi::start();
+    let folder = Folder::new();
+    let config = folder.write(
+        "ringspoa.toml",
+        &format!(
+            "[remediation]\nwait-ready-ms = 10000\n\n[remediation.crowdsec]\nurl = \"{}\"\nkey = \"{KEY}\"\n\
+             update-frequency-ms = 500\n",
+            lapi.url()
+        ),
+    );
+    let agent = Agent {
+        list: PathBuf::new(),
+        folder,
+        config,
+    };
+    let binary = agent.start();
+    let haproxy = start(version, "crowdsec.cfg", &agent.folder);
+    assert_passed(&get(&haproxy, BANNED));
+    lapi.add(BANNED, "4h");
+    wait_for_status(&haproxy, BANNED, 403);
+    assert_page(&get(&haproxy, BANNED), 403, &["Access denied"]);
+    assert_passed(&get(&haproxy, FREE));
+    lapi.cscli(&["decisions", "delete", "--ip", BANNED]);
+    wait_for_status(&haproxy, BANNED, 200);
+    assert_eq!(haproxy.complaints(), [""; 0]);
+    drop(haproxy);
+    binary.finish();
+}
