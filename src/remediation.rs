@@ -531,3 +531,49 @@ fn traffic_of(counts: &BouncerCounts) -> Traffic {
         .collect();
     traffic
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lapi(settings: &str) -> Box<LapiConfig> {
+        let crowdsec = "[crowdsec]\nurl = \"http://127.0.0.1:8080/\"\nkey = \"k\"\n";
+        let settings: RemediationSettings =
+            toml::from_str(&format!("{settings}\n{crowdsec}")).unwrap();
+        let mut prepared = settings.prepare().unwrap();
+        match prepared.sources.sources.remove(0).kind {
+            SourceKind::Lapi(lapi) => lapi,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_lapi_is_asked_for_the_scopes_that_a_database_is_there_for() {
+        for (settings, wants) in [
+            ("", (false, false)),
+            ("city-database = \"c.mmdb\"", (true, false)),
+            ("asn-database = \"a.mmdb\"", (false, true)),
+        ] {
+            let lapi = lapi(settings);
+            assert_eq!(
+                (lapi.wants_countries, lapi.wants_as_numbers),
+                wants,
+                "{settings}"
+            );
+        }
+    }
+
+    #[test]
+    fn another_database_waits_for_a_new_start() {
+        let of = |text: &str| toml::from_str::<RemediationSettings>(text).unwrap();
+        let before = of("city-database = \"c.mmdb\"");
+        assert!(!before.has_other_sources(&before.clone()));
+        for text in [
+            "",
+            "city-database = \"d.mmdb\"",
+            "city-database = \"c.mmdb\"\nasn-database = \"a\"",
+        ] {
+            assert!(before.has_other_sources(&of(text)), "{text}");
+        }
+    }
+}

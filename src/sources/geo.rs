@@ -90,14 +90,16 @@ impl GeoFiles {
     ///
     /// A file that cannot be read or is no such database.
     pub fn start(config: &GeoConfig) -> Result<Self, GeoFault> {
-        let (keeper, status) = Keeper::new(config)?;
+        let keeper = Keeper::new(config)?;
         let this = Self {
             cell: Arc::clone(&keeper.cell),
-            status,
+            status: Arc::clone(&keeper.status),
             bell: Arc::clone(&keeper.bell),
             thread: Mutex::default(),
         };
-        let first = &keeper.files[0];
+        let Some(first) = keeper.files.first() else {
+            return Ok(this);
+        };
         let (key, path) = (first.sort.key(), first.path.clone());
         let thread = std::thread::Builder::new()
             .name("geo".to_owned())
@@ -257,7 +259,7 @@ struct Keeper {
 }
 
 impl Keeper {
-    fn new(config: &GeoConfig) -> Result<(Self, Arc<Mutex<Vec<GeoStatus>>>), GeoFault> {
+    fn new(config: &GeoConfig) -> Result<Self, GeoFault> {
         let mut databases = GeoDatabases::default();
         let mut files = Vec::new();
         let mut status = Vec::new();
@@ -280,16 +282,14 @@ impl Keeper {
             *sort.of(&mut databases) = database;
             files.push(file);
         }
-        let status = Arc::new(Mutex::new(status));
-        let keeper = Self {
+        Ok(Self {
             files,
             cell: SnapshotCell::new(Arc::new(databases.clone())),
             databases,
-            status: Arc::clone(&status),
+            status: Arc::new(Mutex::new(status)),
             bell: Arc::default(),
             poll_every: config.poll_every,
-        };
-        Ok((keeper, status))
+        })
     }
 
     fn run(mut self) {

@@ -1,6 +1,8 @@
 //! Where addresses are: databases as the tests write them, alone, in files that change, and behind the
 //! agent.
 
+#[cfg(feature = "cli")]
+mod binary;
 #[path = "../counting/mod.rs"]
 mod counting;
 mod writer;
@@ -375,6 +377,8 @@ fn what_cannot_be_used_at_the_start_is_named() {
         GeoFiles::check(&config(Some(&good), Some(&systems))),
         Ok(())
     );
+    let none = GeoFiles::start(&config(None, None)).unwrap();
+    assert_eq!(none.status(), []);
 }
 
 /// Decisions on countries and autonomous systems, and one on an address that goes before.

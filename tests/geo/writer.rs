@@ -135,6 +135,7 @@ impl Writer {
                 Record::Node(node) => node,
                 Record::Data(offset) => count + 16 + offset,
             };
+            assert!(number < 1 << 24, "a record has 24 bits");
             out.extend(&u32::try_from(number).unwrap().to_be_bytes()[1..]);
         }
         out.extend([0; 16]);
