@@ -341,14 +341,6 @@ const WITHOUT: &[(&str, &str)] = &[
     ("compress_logs", LOGS),
     ("log_compression", LOGS),
     (
-        "asn_database_path",
-        "databases of autonomous systems are not read; nor did the bouncer use it",
-    ),
-    (
-        "city_database_path",
-        "databases of countries are not read: decisions on countries wait for one",
-    ),
-    (
         "pprof",
         "there is no profile of Go here; perf and the metrics of admin-listen say more",
     ),
@@ -437,6 +429,14 @@ impl Importer<'_> {
         remediation
             .comment("Where decisions are kept for the next start, and for `ringspoa lookup`:");
         remediation.comment("state-file = \"/var/lib/ringspoa/decisions\"");
+        for (from, to) in [
+            ("city_database_path", "city-database"),
+            ("asn_database_path", "asn-database"),
+        ] {
+            if let Some(path) = root.filled(from)? {
+                remediation.text(to, path);
+            }
+        }
         let crowdsec = self.lapi(&root)?;
         let appsec = self.common_appsec(&root)?;
         let hosts = self.hosts(&root)?;

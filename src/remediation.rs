@@ -13,8 +13,8 @@ use ringspoa::agents::remediation::{
 };
 use ringspoa::outbound::{ClientCertificate, Outbound, OutboundConfig};
 use ringspoa::sources::{
-    Dropped, FilesConfig, LapiConfig, Processed, SourceConfig, SourceKind, Sources, SourcesConfig,
-    Traffic, WarmConfig,
+    Dropped, FilesConfig, GeoConfig, GeoFiles, LapiConfig, Processed, SourceConfig, SourceKind,
+    Sources, SourcesConfig, Traffic, WarmConfig,
 };
 use ringspoa::{Agent, Exposition, Family, Kind};
 use serde::Deserialize;
@@ -67,9 +67,22 @@ const FAILING: Family = Family {
     help: "Whether the last try of a source of decisions failed.",
 };
 
+const GEO_BUILT: Family = Family {
+    name: "ringspoa_geo_database_build_timestamp_seconds",
+    kind: Kind::Gauge,
+    labels: "database",
+    help: "When the database in force was made, since 1970.",
+};
+const GEO_FAILING: Family = Family {
+    name: "ringspoa_geo_database_failing",
+    kind: Kind::Gauge,
+    labels: "database",
+    help: "Whether the file of a database cannot be used as it is; the one before holds.",
+};
+
 /// All of them, for the documentation.
 #[cfg(test)]
-pub(crate) const FAMILIES: [&Family; 7] = [
+pub(crate) const FAMILIES: [&Family; 9] = [
     &PROCESSED,
     &BLOCKED,
     &ACTIVE,
@@ -77,6 +90,8 @@ pub(crate) const FAMILIES: [&Family; 7] = [
     &LAPI_FAILURES,
     &STALENESS,
     &FAILING,
+    &GEO_BUILT,
+    &GEO_FAILING,
 ];
 
 /// The table.
@@ -89,6 +104,10 @@ pub(crate) struct RemediationSettings {
     allow_lists: Vec<PathBuf>,
     wait_ready_ms: Option<u64>,
     state_file: Option<PathBuf>,
+    /// A database in MaxMind's format that has countries.
+    city_database: Option<PathBuf>,
+    /// One that has autonomous systems.
+    asn_database: Option<PathBuf>,
     #[serde(rename = "list")]
     lists: Vec<ListSettings>,
     crowdsec: Option<CrowdsecSettings>,
@@ -173,6 +192,7 @@ pub(crate) struct PreparedRemediation {
     settings: RemediationSettings,
     policy: Arc<Policy>,
     sources: SourcesConfig,
+    geo: GeoConfig,
     problems: Vec<Problem>,
 }
 
@@ -218,7 +238,10 @@ impl RemediationSettings {
             sources.push(source);
         }
         if let Some(crowdsec) = &self.crowdsec {
-            let lapi = crowdsec.lapi().map_err(wrong)?;
+            let mut lapi = crowdsec.lapi().map_err(wrong)?;
+            // It does not send these unasked.
+            lapi.wants_countries = self.city_database.is_some();
+            lapi.wants_as_numbers = self.asn_database.is_some();
             let kind = SourceKind::Lapi(Box::new(lapi));
             sources.push(SourceConfig::new("crowdsec", kind));
         }
@@ -233,10 +256,14 @@ impl RemediationSettings {
             words: meanings,
             warm: self.state_file.as_ref().map(WarmConfig::new),
         };
+        let mut geo = GeoConfig::default();
+        geo.city_database.clone_from(&self.city_database);
+        geo.asn_database.clone_from(&self.asn_database);
         Ok(PreparedRemediation {
             settings: self.clone(),
             policy: Arc::new(policy),
             sources,
+            geo,
             problems,
         })
     }
@@ -267,12 +294,14 @@ impl RemediationSettings {
         Ok(found.map(|(path, _)| path.to_owned()))
     }
 
-    /// Whether the other table has other sources, which only a new start can change.
+    /// Whether the other table has other sources or databases, which only a new start can change.
     fn has_other_sources(&self, other: &Self) -> bool {
         self.lists != other.lists
             || self.crowdsec != other.crowdsec
             || self.state_file != other.state_file
             || self.words != other.words
+            || self.city_database != other.city_database
+            || self.asn_database != other.asn_database
     }
 }
 
@@ -324,6 +353,7 @@ impl PreparedRemediation {
     pub(crate) fn check(self) -> Result<(), String> {
         let wrong = |error: String| format!("remediation: {error}");
         Sources::check(self.sources).map_err(|error| wrong(error.to_string()))?;
+        GeoFiles::check(&self.geo).map_err(|fault| wrong(fault.to_string()))?;
         let mut errors = self.problems.iter().filter(|problem| problem.is_error);
         errors
             .next()
@@ -334,6 +364,8 @@ impl PreparedRemediation {
 /// What runs beside the server.
 pub(crate) struct Remediation {
     sources: Sources,
+    /// Where addresses are, if that is known.
+    geo: Option<GeoFiles>,
     outbound: Outbound,
     /// Those in force.
     bouncer: Arc<Mutex<Bouncer>>,
@@ -354,9 +386,14 @@ impl Remediation {
             settings,
             policy,
             sources,
+            geo,
             problems,
         } = prepared;
         tell(&problems);
+        let geo = match geo.is_empty() {
+            true => None,
+            false => Some(GeoFiles::start(&geo).map_err(|fault| format!("remediation: {fault}"))?),
+        };
         let outbound = Outbound::start(OutboundConfig::default())?;
         // Made once the sources have a place for snapshots.
         let counted: Arc<Mutex<Option<Arc<Mutex<Bouncer>>>>> = Arc::default();
@@ -369,7 +406,11 @@ impl Remediation {
                 counts.map_or_else(Traffic::default, |counts| traffic_of(&counts))
             }),
         )?;
-        let bouncer = Bouncer::new(policy, Arc::clone(sources.snapshots()), &outbound, deadline)?;
+        let mut bouncer =
+            Bouncer::new(policy, Arc::clone(sources.snapshots()), &outbound, deadline)?;
+        if let Some(geo) = &geo {
+            bouncer = bouncer.with_geo(Arc::clone(geo.databases()));
+        }
         let bouncer = Arc::new(Mutex::new(bouncer));
         *lock(&counted) = Some(Arc::clone(&bouncer));
         let wait = settings
@@ -380,6 +421,7 @@ impl Remediation {
         }
         Ok(Arc::new(Self {
             sources,
+            geo,
             outbound,
             bouncer,
             settings: Mutex::new(settings),
@@ -408,6 +450,9 @@ impl Remediation {
             *settings = prepared.settings;
         }
         self.sources.reload();
+        if let Some(geo) = &self.geo {
+            geo.reload();
+        }
         Ok((before, is_waiting))
     }
 
@@ -419,6 +464,9 @@ impl Remediation {
     /// Ends it: what is known is kept for the next start.
     pub(crate) fn stop(&self) {
         self.sources.stop();
+        if let Some(geo) = &self.geo {
+            geo.stop();
+        }
         self.outbound.stop();
     }
 
@@ -472,6 +520,18 @@ impl Remediation {
         out.family(&FAILING);
         for source in &status.sources {
             out.sample(&[("source", &source.name)], u64::from(source.is_failing));
+        }
+        if let Some(geo) = &self.geo {
+            let databases = geo.status();
+            out.family(&GEO_BUILT);
+            for database in &databases {
+                out.sample(&[("database", database.key)], database.built_unix_s);
+            }
+            out.family(&GEO_FAILING);
+            for database in &databases {
+                let is_failing = database.fault.is_some();
+                out.sample(&[("database", database.key)], u64::from(is_failing));
+            }
         }
     }
 }
@@ -604,5 +664,51 @@ mod tests {
         assert!(!settings("a").has_other_sources(&settings("a")));
         assert!(settings("a").has_other_sources(&settings("b")));
         assert!(!format!("{:?}", settings("hidden-key")).contains("hidden-key"));
+    }
+}
+
+#[cfg(test)]
+mod geo_tests {
+    use super::*;
+
+    fn lapi(settings: &str) -> Box<LapiConfig> {
+        let crowdsec = "[crowdsec]\nurl = \"http://127.0.0.1:8080/\"\nkey = \"k\"\n";
+        let settings: RemediationSettings =
+            toml::from_str(&format!("{settings}\n{crowdsec}")).unwrap();
+        let mut prepared = settings.prepare().unwrap();
+        match prepared.sources.sources.remove(0).kind {
+            SourceKind::Lapi(lapi) => lapi,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_lapi_is_asked_for_the_scopes_that_a_database_is_there_for() {
+        for (settings, wants) in [
+            ("", (false, false)),
+            ("city-database = \"c.mmdb\"", (true, false)),
+            ("asn-database = \"a.mmdb\"", (false, true)),
+        ] {
+            let lapi = lapi(settings);
+            assert_eq!(
+                (lapi.wants_countries, lapi.wants_as_numbers),
+                wants,
+                "{settings}"
+            );
+        }
+    }
+
+    #[test]
+    fn another_database_waits_for_a_new_start() {
+        let of = |text: &str| toml::from_str::<RemediationSettings>(text).unwrap();
+        let before = of("city-database = \"c.mmdb\"");
+        assert!(!before.has_other_sources(&before.clone()));
+        for text in [
+            "",
+            "city-database = \"d.mmdb\"",
+            "city-database = \"c.mmdb\"\nasn-database = \"a\"",
+        ] {
+            assert!(before.has_other_sources(&of(text)), "{text}");
+        }
     }
 }

@@ -156,6 +156,28 @@ fn a_bad_line_of_the_ban_list_is_refused_with_file_line_and_reason() {
 }
 
 #[test]
+fn a_database_of_countries_that_is_missing_is_named() {
+    let (list, file) = (temporary("geo-list"), temporary("geo.toml"));
+    fs::write(&list, "192.0.2.1\n").unwrap();
+    let missing = temporary("missing.mmdb");
+    for key in ["city-database", "asn-database"] {
+        let text =
+            format!("[remediation]\n{key} = {missing:?}\n[[remediation.list]]\npath = {list:?}\n");
+        fs::write(&file, text).unwrap();
+        let start = ["serve", "--listen", "127.0.0.1:0", "--config"];
+        let config = file.to_str().unwrap();
+        for arguments in [&[config, "--check"][..], &[config]] {
+            let (code, text) = fails(&[&start[..], arguments].concat());
+            assert_ne!(code, Some(0));
+            let part = format!("remediation: {key}: {}: No such file", missing.display());
+            assert!(text.contains(&part), "{text}");
+        }
+    }
+    fs::remove_file(&file).unwrap();
+    fs::remove_file(&list).unwrap();
+}
+
+#[test]
 fn an_address_in_use_exits_with_1() {
     let first = Serving::plain(&[]);
     let (code, text) = fails(&["serve", "--listen", first.address()]);

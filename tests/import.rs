@@ -234,6 +234,25 @@ fn a_local_file_and_the_environment_have_their_say() {
 }
 
 #[test]
+fn databases_are_taken_over_where_they_are() {
+    let folder = Folder::new("databases");
+    let imported = folder.import(&format!("{LEAST}city_database_path: /nowhere/city.mmdb\n"));
+    assert_eq!(imported.code, Some(0), "{}", imported.told);
+    assert!(
+        imported
+            .toml
+            .contains("city-database = \"/nowhere/city.mmdb\""),
+        "{}",
+        imported.toml
+    );
+    assert!(
+        imported.told.contains("/nowhere/city.mmdb"),
+        "it is not there: {}",
+        imported.told
+    );
+}
+
+#[test]
 fn what_has_no_counterpart_is_told_and_left_as_a_comment() {
     let folder = Folder::new("without");
     let imported = folder.import(&format!(
@@ -243,7 +262,6 @@ log_max_backups: 3
 log_max_files: 3
 compress_logs: true
 log_compression: true
-city_database_path: /var/lib/city.mmdb
 retry_initial_connect: true
 pprof: {{enabled: true}}
 workers: [{{name: a}}]
@@ -275,7 +293,6 @@ hosts:
         "log_max_files:",
         "compress_logs:",
         "log_compression:",
-        "city_database_path:",
         "retry_initial_connect:",
         "pprof:",
         "workers:",

@@ -2,6 +2,8 @@
 //! are asked what changed. One thread keeps all of them and puts snapshots in force, which cores look
 //! addresses up in without waiting for any of this.
 //!
+//! Databases that tell where an address is are looked after here too, by [`GeoFiles`].
+//!
 //! A source that fails takes nothing away from another, and what it said before holds. It refuses to
 //! know agents, and what is done about a decision.
 //!
@@ -18,6 +20,7 @@ mod batch;
 mod bell;
 mod config;
 mod files;
+mod geo;
 mod lapi;
 mod owner;
 mod status;
@@ -38,6 +41,7 @@ pub use config::{
     ApiKey, FileFormat, FilesConfig, LapiConfig, LapiTimeouts, SourceConfig, SourceFault,
     SourceKind, SourcesConfig, SourcesError, StalePolicy, WarmConfig,
 };
+pub use geo::{GeoConfig, GeoFault, GeoFiles, GeoStatus};
 pub use lapi::{Answer, AnswerRules, Pull};
 pub use status::{ActiveDecisions, Failure, FileStatus, Readiness, SourceStatus, SourcesStatus};
 pub use usage::{Dropped, Processed, Traffic, TrafficCounts};

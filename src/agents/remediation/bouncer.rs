@@ -9,8 +9,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use super::dataset::{Remediation, SnapshotCell, SnapshotReader};
+use super::dataset::{CountryCode, Remediation, SnapshotCell, SnapshotReader};
 use super::decide::{Counts, Inquiry, Listed, Lookup, Question, Ruling, Verdict};
+use super::geo::{GeoDatabases, Place};
 use super::messages::{CrowdsecHttpBody, CrowdsecHttpNoBody, CrowdsecTcp, HttpRequest, VARIABLES};
 use super::outside::{EndpointKind, NoAnswer, OutsideAnswer, OutsideRequest};
 use super::policy::Policy;
@@ -61,6 +62,7 @@ const MARGIN: Duration = Duration::from_millis(5);
 #[derive(Clone, Debug)]
 pub struct Bouncer {
     parts: Arc<Parts>,
+    geo: Option<Arc<SnapshotCell<GeoDatabases>>>,
 }
 
 #[derive(Debug)]
@@ -91,7 +93,15 @@ impl Bouncer {
         Self::counting_on(policy, decisions, outbound, deadline, Arc::default())
     }
 
-    /// The same decisions under another policy, with everything counted so far: for a reload.
+    /// The same, for agents that look each address up in these databases too, which somebody else keeps
+    /// up to date: the country is told HAProxy, and decisions on countries and autonomous systems count.
+    #[must_use]
+    pub fn with_geo(mut self, databases: Arc<SnapshotCell<GeoDatabases>>) -> Self {
+        self.geo = Some(databases);
+        self
+    }
+
+    /// The same decisions and databases under another policy, with everything counted so far: for a reload.
     ///
     /// # Errors
     ///
@@ -103,13 +113,12 @@ impl Bouncer {
         deadline: Duration,
     ) -> Result<Self, EndpointError> {
         let (decisions, cores) = (&self.parts.decisions, &self.parts.cores);
-        Self::counting_on(
-            policy,
-            Arc::clone(decisions),
-            outbound,
-            deadline,
-            Arc::clone(cores),
-        )
+        let (decisions, cores) = (Arc::clone(decisions), Arc::clone(cores));
+        let next = Self::counting_on(policy, decisions, outbound, deadline, cores)?;
+        Ok(Self {
+            geo: self.geo.clone(),
+            ..next
+        })
     }
 
     fn counting_on(
@@ -136,6 +145,7 @@ impl Bouncer {
                 patience: deadline.saturating_sub(MARGIN),
                 cores,
             }),
+            geo: None,
         })
     }
 
@@ -147,6 +157,7 @@ impl Bouncer {
         let state = Core {
             parts: Arc::clone(&self.parts),
             decisions: self.parts.decisions.reader(),
+            geo: self.geo.as_ref().map(SnapshotCell::reader),
             counts,
             random: RandomState::new(),
             visitors: 0,
@@ -239,6 +250,7 @@ impl CoreCounts {
 struct Core {
     parts: Arc<Parts>,
     decisions: SnapshotReader,
+    geo: Option<SnapshotReader<GeoDatabases>>,
     counts: Arc<CoreCounts>,
     /// Keys of its own, which nobody outside can know.
     random: RandomState,
@@ -249,7 +261,8 @@ struct Core {
 impl Core {
     fn tcp(&mut self, message: CrowdsecTcp, reply: &mut Reply<'_>) -> Result<(), AgentError> {
         let policy = &self.parts.policy;
-        let lookup = look_up(&mut self.decisions, policy, message.src_ip);
+        let place = place(&mut self.geo, message.src_ip);
+        let lookup = look_up(&mut self.decisions, policy, message.src_ip, &place);
         let verdict = policy.decide_tcp(message.src_ip, &lookup);
         self.counts.note(&verdict.counts);
         answer(&verdict, reply)
@@ -257,7 +270,8 @@ impl Core {
 
     fn http(&mut self, request: &HttpRequest<'_>, reply: &mut Reply<'_>) -> Result<(), AgentError> {
         let policy = &self.parts.policy;
-        let lookup = look_up(&mut self.decisions, policy, request.address);
+        let place = place(&mut self.geo, request.address);
+        let lookup = look_up(&mut self.decisions, policy, request.address, &place);
         let (random, visitors) = (&self.random, &mut self.visitors);
         let bytes = || {
             // SipHash under a secret key, of numbers that never come again.
@@ -287,12 +301,23 @@ impl Core {
     }
 }
 
+/// Where the address is, for every message: HAProxy is told the country whatever is decided.
+fn place(geo: &mut Option<SnapshotReader<GeoDatabases>>, address: Option<IpAddr>) -> Place {
+    let place = geo.as_mut().zip(address);
+    let place = place.map(|(geo, address)| geo.snapshot().place(address));
+    place.unwrap_or_default()
+}
+
 fn look_up<'s>(
     decisions: &'s mut SnapshotReader,
     policy: &Policy,
     address: Option<IpAddr>,
+    place: &'s Place,
 ) -> Lookup<'s> {
-    let found = address.and_then(|address| decisions.snapshot().lookup(address));
+    let found = address.and_then(|address| {
+        let snapshot = decisions.snapshot();
+        snapshot.lookup_with(address, place.country, place.as_number)
+    });
     Lookup {
         listed: found.map(|found| Listed {
             remediation: match found.remediation() {
@@ -302,7 +327,7 @@ fn look_up<'s>(
             word: found.word(),
             origin: found.origin(),
         }),
-        country: None,
+        country: place.country.as_ref().map(CountryCode::as_str),
     }
 }
 

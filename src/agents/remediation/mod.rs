@@ -6,7 +6,7 @@
 //! The rest (feature `remediation`) is what CrowdSec's bouncer for HAProxy does beside that, as pure
 //! functions: `messages` has what comes and goes, `policy` what is configured, `hosts` finds it for a
 //! host, `captcha` and `appsec` know those two, `decide` puts all together, `outside` is how it has
-//! others asked, and `bouncer` is the agent that does it.
+//! others asked, `geo` tells where an address is, and `bouncer` is the agent that does it.
 
 mod agent;
 #[cfg(feature = "remediation")]
@@ -20,6 +20,8 @@ mod dataset;
 mod decide;
 mod decisions;
 mod files;
+#[cfg(feature = "remediation")]
+mod geo;
 #[cfg(feature = "remediation")]
 mod hosts;
 #[cfg(feature = "remediation")]
@@ -62,6 +64,8 @@ pub use files::{
 };
 #[cfg(feature = "remediation")]
 pub use files::{StreamPart, parse_json, parse_stream};
+#[cfg(feature = "remediation")]
+pub use geo::{GeoDatabase, GeoDatabases, GeoError, Place};
 #[cfg(feature = "remediation")]
 pub use hosts::{HostPattern, HostTable, PatternError, PatternFault, host_name};
 #[cfg(feature = "remediation")]

@@ -5,32 +5,32 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 
 use super::snapshot::Snapshot;
 
-/// The snapshot in force.
+/// The snapshot in force: of decisions, or of something else that is replaced as a whole.
 ///
 /// Cores have a [`SnapshotReader`] each, and pay one load of an unchanged number for each look at the
 /// snapshot. What a new one replaces is not freed by a core, which would stall all of its connections
 /// for as long as the kernel takes to unmap it, but by whoever calls [`publish`](Self::publish) or
 /// [`collect`](Self::collect).
 #[derive(Debug)]
-pub struct SnapshotCell {
+pub struct SnapshotCell<T = Snapshot> {
     /// How often a snapshot was published.
     generation: AtomicU64,
-    state: Mutex<State>,
+    state: Mutex<State<T>>,
 }
 
 #[derive(Debug)]
-struct State {
-    current: Arc<Snapshot>,
+struct State<T> {
+    current: Arc<T>,
     /// What readers do not look at any more, with room for [`PUT_ASIDE`] of each reader, so that a core
     /// that puts one here allocates nothing.
-    replaced: Vec<Arc<Snapshot>>,
+    replaced: Vec<Arc<T>>,
     reader_count: usize,
 }
 
-impl SnapshotCell {
+impl<T> SnapshotCell<T> {
     /// With this snapshot in force.
     #[must_use]
-    pub fn new(snapshot: Arc<Snapshot>) -> Arc<Self> {
+    pub fn new(snapshot: Arc<T>) -> Arc<Self> {
         Arc::new(Self {
             generation: AtomicU64::new(0),
             state: Mutex::new(State {
@@ -43,7 +43,7 @@ impl SnapshotCell {
 
     /// A reader, for one core.
     #[must_use]
-    pub fn reader(self: &Arc<Self>) -> SnapshotReader {
+    pub fn reader(self: &Arc<Self>) -> SnapshotReader<T> {
         let mut state = self.lock();
         state.reader_count += 1;
         let room = PUT_ASIDE * state.reader_count;
@@ -58,7 +58,7 @@ impl SnapshotCell {
 
     /// Puts a snapshot in force: each core has it with its next look. Frees what was replaced and is no
     /// longer looked at.
-    pub fn publish(&self, snapshot: Arc<Snapshot>) {
+    pub fn publish(&self, snapshot: Arc<T>) {
         let before = {
             let mut state = self.lock();
             // Ordered before the snapshot by the lock that readers take to get it.
@@ -84,7 +84,7 @@ impl SnapshotCell {
 
     /// The snapshot in force, for those who look rarely.
     #[must_use]
-    pub fn current(&self) -> Arc<Snapshot> {
+    pub fn current(&self) -> Arc<T> {
         Arc::clone(&self.lock().current)
     }
 
@@ -94,7 +94,7 @@ impl SnapshotCell {
         self.generation.load(Ordering::Acquire)
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, State<T>> {
         // Nothing in here panics half way.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -110,17 +110,17 @@ const PUT_ASIDE: usize = 3;
 /// A reader keeps its snapshot in memory until it looks again: a core that may be idle for long should
 /// look every second or so.
 #[derive(Debug)]
-pub struct SnapshotReader {
-    cell: Arc<SnapshotCell>,
-    current: Arc<Snapshot>,
+pub struct SnapshotReader<T = Snapshot> {
+    cell: Arc<SnapshotCell<T>>,
+    current: Arc<T>,
     generation: u64,
 }
 
-impl SnapshotReader {
+impl<T> SnapshotReader<T> {
     /// The snapshot in force. Does not wait: while another thread publishes or takes one, for some
     /// nanoseconds, it is the one before.
     #[inline]
-    pub fn snapshot(&mut self) -> &Snapshot {
+    pub fn snapshot(&mut self) -> &T {
         if self.cell.generation.load(Ordering::Relaxed) != self.generation {
             self.take();
         }
@@ -141,7 +141,7 @@ impl SnapshotReader {
     }
 }
 
-impl Drop for SnapshotReader {
+impl<T> Drop for SnapshotReader<T> {
     fn drop(&mut self) {
         let mut state = self.cell.lock();
         state.reader_count -= 1;
