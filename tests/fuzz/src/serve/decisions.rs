@@ -270,6 +270,7 @@ pub fn duration(data: &[u8]) {
             "m" => 6e10,
             "h" => 3.6e12,
             "d" => 8.64e13,
+            "w" => 6.048e14,
             _ => 1e3,
         };
         sum += rest[..start]
