@@ -1,4 +1,4 @@
-//~ error: `rename` is not known here: a message has name, event, condition, deny_unknown_arguments and crate
+//~ error: `rename` is not known here: a message has name, alias, event, condition, deny_unknown_arguments and crate
 //~ at: rename
 
 #[derive(ringspoa::Message)]
