@@ -37,15 +37,24 @@ struct Stub {
     count: Arc<AtomicUsize>,
     /// Whoever is asked gives no answer.
     is_stuck: Arc<AtomicBool>,
+    /// It takes a while for each.
+    is_slow: Arc<AtomicBool>,
 }
 
 impl Stub {
     fn start(answer: impl Fn(&Seen) -> (u16, String) + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}/", listener.local_addr().unwrap());
-        let (count, is_stuck) = (Arc::<AtomicUsize>::default(), Arc::<AtomicBool>::default());
+        let count = Arc::<AtomicUsize>::default();
+        let [is_stuck, is_slow] = [(); 2].map(|()| Arc::<AtomicBool>::default());
         let (counted, stuck) = (Arc::clone(&count), Arc::clone(&is_stuck));
-        let answer = Arc::new(answer);
+        let slow = Arc::clone(&is_slow);
+        let answer = Arc::new(move |seen: &Seen| {
+            if slow.load(Ordering::SeqCst) {
+                thread::sleep(Duration::from_millis(20));
+            }
+            answer(seen)
+        });
         thread::spawn(move || {
             for socket in listener.incoming().flatten() {
                 let (counted, stuck) = (Arc::clone(&counted), Arc::clone(&stuck));
@@ -57,6 +66,7 @@ impl Stub {
             url,
             count,
             is_stuck,
+            is_slow,
         }
     }
 
@@ -374,4 +384,27 @@ fn what_it_declares_fits_haproxy() {
     for line in ["spoe-agent crowdsec", "spoe-group crowdsec-http-body"] {
         assert!(spoe.contains(line), "{spoe}");
     }
+}
+
+#[test]
+fn more_requests_than_connections_are_judged_all() {
+    // As many as come in a burst; AppSec has 64 connections for them, and takes a while.
+    const COUNT: usize = 300;
+    let site = site();
+    site.appsec.is_slow.store(true, Ordering::SeqCst);
+    let mut harness = harness(&site);
+    let waiting: Vec<_> = (0..COUNT)
+        .map(|_| {
+            let visit = visit([192, 0, 2, 9], "/evil");
+            harness.notify(&visit.message(visit.block())).id()
+        })
+        .collect();
+    let passed = waiting
+        .into_iter()
+        .filter(|id| harness.ack(*id).get(REMEDIATION) != Some("ban"));
+    assert_eq!(
+        passed.count(),
+        0,
+        "requests that AppSec was not asked about"
+    );
 }

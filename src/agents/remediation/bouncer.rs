@@ -25,6 +25,10 @@ use crate::outbound::{
 /// fallback.
 const MARGIN: Duration = Duration::from_millis(5);
 
+/// Questions of an endpoint that wait for one of its connections, within their time: a burst that finds
+/// all of them taken would pass unjudged otherwise. Each is as long as its request, 64 MB together at most.
+const MAX_QUEUED: usize = 1024;
+
 /// What CrowdSec's bouncer for HAProxy does, with the same messages and variables.
 ///
 /// It is shared by all cores; each has an [`agent`](Self::agent) of it. Decisions come from a
@@ -74,7 +78,30 @@ struct Parts {
     /// How long a request may wait for all questions together.
     patience: Duration,
     /// Of all agents there were, also under other policies.
-    cores: Arc<Mutex<Vec<Arc<CoreCounts>>>>,
+    cores: Arc<Mutex<Cores>>,
+}
+
+/// What agents have counted.
+#[derive(Debug, Default)]
+struct Cores {
+    present: Vec<Arc<CoreCounts>>,
+    /// The sum of those that are gone: each reload makes new ones.
+    gone: BouncerCounts,
+}
+
+impl Cores {
+    /// Adds up what those have counted that nobody counts on any more, and forgets them.
+    fn retire(&mut self) {
+        let Self { present, gone } = self;
+        present.retain(|core| {
+            // Agents have a hold on theirs, and so does each question that is out.
+            let is_present = Arc::strong_count(core) > 1;
+            if !is_present {
+                gone.add(core);
+            }
+            is_present
+        });
+    }
 }
 
 impl Bouncer {
@@ -126,14 +153,17 @@ impl Bouncer {
         decisions: Arc<SnapshotCell>,
         outbound: &Outbound,
         deadline: Duration,
-        cores: Arc<Mutex<Vec<Arc<CoreCounts>>>>,
+        cores: Arc<Mutex<Cores>>,
     ) -> Result<Self, EndpointError> {
         let endpoint = |need: &super::outside::EndpointNeed| {
             let name = match need.kind {
                 EndpointKind::Captcha => "captcha",
                 EndpointKind::AppSec => "appsec",
             };
-            outbound.endpoint(EndpointConfig::new(name, need.url.as_str()))
+            outbound.endpoint(EndpointConfig {
+                max_queued: MAX_QUEUED,
+                ..EndpointConfig::new(name, need.url.as_str())
+            })
         };
         let endpoints = policy.endpoints().iter().map(endpoint);
         let endpoints = endpoints.collect::<Result<_, _>>()?;
@@ -153,7 +183,11 @@ impl Bouncer {
     #[must_use]
     pub fn agent(&self) -> impl Agent + use<> {
         let counts = Arc::<CoreCounts>::default();
-        lock(&self.parts.cores).push(Arc::clone(&counts));
+        {
+            let mut cores = lock(&self.parts.cores);
+            cores.retire();
+            cores.present.push(Arc::clone(&counts));
+        }
         let state = Core {
             parts: Arc::clone(&self.parts),
             decisions: self.parts.decisions.reader(),
@@ -179,14 +213,9 @@ impl Bouncer {
     /// What has been counted on all cores.
     #[must_use]
     pub fn counts(&self) -> BouncerCounts {
-        let mut sum = BouncerCounts::default();
-        for core in lock(&self.parts.cores).iter() {
-            sum.processed_v4 += core.processed_v4.load(Ordering::Relaxed);
-            sum.processed_v6 += core.processed_v6.load(Ordering::Relaxed);
-            for (labels, count) in lock(&core.blocked).iter() {
-                *sum.blocked.entry(labels.clone()).or_default() += count;
-            }
-        }
+        let cores = lock(&self.parts.cores);
+        let mut sum = cores.gone.clone();
+        cores.present.iter().for_each(|core| sum.add(core));
         sum
     }
 }
@@ -201,6 +230,16 @@ pub struct BouncerCounts {
     pub processed_v6: u64,
     /// Requests that did not pass.
     pub blocked: BTreeMap<BlockedLabels, u64>,
+}
+
+impl BouncerCounts {
+    fn add(&mut self, core: &CoreCounts) {
+        self.processed_v4 += core.processed_v4.load(Ordering::Relaxed);
+        self.processed_v6 += core.processed_v6.load(Ordering::Relaxed);
+        for (labels, count) in lock(&core.blocked).iter() {
+            *self.blocked.entry(labels.clone()).or_default() += count;
+        }
+    }
 }
 
 /// What requests that did not pass are told apart by.
@@ -464,5 +503,36 @@ fn outside_result(result: &Result<Response, OutboundError>) -> Result<OutsideAns
             FailureKind::TooLarge => NoAnswer::TooLarge,
             _ => NoAnswer::Failed,
         }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::dataset::DecisionStore;
+    use super::super::messages::CrowdsecTcp;
+    use super::super::policy::PolicySettings;
+    use super::*;
+    use crate::Harness;
+    use crate::outbound::OutboundConfig;
+
+    #[test]
+    fn agents_that_are_gone_leave_their_counts_and_no_more() {
+        let outbound = Outbound::start(OutboundConfig::default()).unwrap();
+        let (policy, _) = Policy::new(PolicySettings::default()).unwrap();
+        let cell = SnapshotCell::new(Arc::clone(DecisionStore::new().snapshot()));
+        let deadline = Duration::from_millis(400);
+        let policy = Arc::new(policy);
+        let mut bouncer = Bouncer::new(Arc::clone(&policy), cell, &outbound, deadline).unwrap();
+        for _ in 0..100 {
+            bouncer = bouncer
+                .with_policy(Arc::clone(&policy), &outbound, deadline)
+                .unwrap();
+            let mut harness = Harness::new(bouncer.agent());
+            let src_ip = Some([192, 0, 2, 1].into());
+            harness.notify(&CrowdsecTcp { src_ip }).ack();
+        }
+        let counted = lock(&bouncer.parts.cores).present.len();
+        assert!(counted <= 2, "{counted}");
+        assert_eq!(bouncer.counts().processed_v4, 100);
     }
 }
