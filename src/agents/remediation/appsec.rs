@@ -122,8 +122,10 @@ impl AppSec {
         let mut request = OutsideRequest::new(self.endpoint, self.timeout, MAX_ANSWER_LEN);
         request.is_post = !about.body.is_empty();
         request.body = Bytes::copy_from_slice(about.body);
+        // Found once: a search for each of many headers would be long.
+        let named = headers.get("connection").unwrap_or_default();
         for header in headers {
-            if !is_ours(header.name) && !is_of_connection(header.name, &headers) {
+            if !is_ours(header.name) && !is_of_connection(header.name, named) {
                 request.push_header(header.name, header.value);
             }
         }
@@ -331,8 +333,8 @@ fn is_ours(name: &[u8]) -> bool {
 }
 
 /// Whether a header is about the client's connection or the request's framing (RFC 9110, 7.6.1), which
-/// are others here.
-fn is_of_connection(name: &[u8], headers: &Headers<'_>) -> bool {
+/// are others here; `named` is the value of `Connection`.
+fn is_of_connection(name: &[u8], named: &[u8]) -> bool {
     const NAMES: [&str; 12] = [
         "connection",
         "content-length",
@@ -351,8 +353,5 @@ fn is_of_connection(name: &[u8], headers: &Headers<'_>) -> bool {
     const MAX_NAMED: usize = 16;
     let is = |other: &[u8]| name.eq_ignore_ascii_case(other.trim_ascii());
     NAMES.iter().any(|other| is(other.as_bytes()))
-        || headers.get("connection").is_some_and(|named| {
-            let mut named = named.split(|&byte| byte == b',').take(MAX_NAMED);
-            named.any(is)
-        })
+        || named.split(|&byte| byte == b',').take(MAX_NAMED).any(is)
 }
