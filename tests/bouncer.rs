@@ -424,3 +424,35 @@ fn a_flood_of_headers_takes_no_longer_than_it_has_bytes() {
     // Each header looked up in all of them took seconds, and minutes without optimization.
     assert!(took < Duration::from_secs(1), "{took:?}");
 }
+
+#[test]
+fn a_word_that_would_begin_another_header_is_not_passed_on() {
+    let mut site = site();
+    let source = site.store.add_source(Source::default()).unwrap();
+    for (address, word) in [
+        ("192.0.2.21", "mfa"),
+        ("192.0.2.22", "x\r\nset-cookie: a=1"),
+        ("192.0.2.23", "x\u{0}"),
+        ("192.0.2.24", "x\u{85}y"),
+    ] {
+        let network: Network = address.parse().unwrap();
+        site.store
+            .insert(source, &Decision::new(network, word, "cscli"))
+            .unwrap();
+    }
+    site.store.apply(0);
+    site.cell.publish(Arc::clone(site.store.snapshot()));
+    let mut harness = harness(&site);
+    let word = |harness: &mut Harness<_>, last: u8| {
+        let message = CrowdsecTcp {
+            src_ip: Some([192, 0, 2, last].into()),
+        };
+        let ack = harness.notify(&message).ack();
+        assert_eq!(ack.get(REMEDIATION), Some("unknown"));
+        ack.get(messages::DECISION_TYPE).map(str::to_owned)
+    };
+    assert_eq!(word(&mut harness, 21).as_deref(), Some("mfa"));
+    for last in 22..=24 {
+        assert_eq!(word(&mut harness, last), None);
+    }
+}
