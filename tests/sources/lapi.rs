@@ -550,3 +550,36 @@ fn a_lapi_on_a_socket() {
         "{head}"
     );
 }
+
+#[test]
+fn a_hundred_thousand_origins_are_not_a_hundred_thousand_kinds() {
+    const COUNT: i64 = 100_000;
+    let decisions: Vec<String> = (1..=COUNT)
+        .map(|id| {
+            format!(
+                "{{\"id\":{id},\"origin\":\"lists\",\"type\":\"ban\",\"scope\":\"Ip\",\
+                 \"value\":\"10.{}.{}.{}\",\"duration\":\"1h\",\"scenario\":\"list-{id}\"}}",
+                id >> 16 & 255,
+                id >> 8 & 255,
+                id & 255
+            )
+        })
+        .collect();
+    let stub = Stub::new(says(&decisions, &[]));
+    let sources = ready(quick(stub.url()));
+    let snapshot = sources.snapshots().current();
+    assert_eq!(snapshot.count(), COUNT as usize);
+    let first = snapshot.lookup("10.0.0.1".parse().unwrap()).unwrap();
+    assert_eq!(first.origin(), "lists:list-1");
+    let last = snapshot.lookup("10.1.134.160".parse().unwrap()).unwrap();
+    assert_eq!(last.origin(), "other");
+    assert!(snapshot.kinds().len() < 5_000, "{}", snapshot.kinds().len());
+    // Another source has room for its own.
+    let active = sources.status().active;
+    assert!(active.len() < 5_000, "{}", active.len());
+    // And deletions find theirs.
+    stub.then(says(&[], &decisions[..]));
+    wait_until("all are gone", || {
+        sources.snapshots().current().count() == 0
+    });
+}
