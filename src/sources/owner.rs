@@ -162,8 +162,8 @@ impl Owner {
                 self.store.discard();
                 continue;
             }
-            self.store.apply(now_unix_s());
-            source.state.is_warm(kept.unix_s);
+            let changes = self.store.apply(now_unix_s());
+            source.state.is_warm(kept.unix_s, changes.added);
             tracing::info!(
                 "decisions of {name}: {} as they were {} s ago",
                 kept.batch.count(),

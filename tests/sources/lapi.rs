@@ -551,6 +551,46 @@ fn a_lapi_on_a_socket() {
     );
 }
 
+/// Bans of so many addresses, from this id on.
+fn bans(from: i64, count: i64) -> Vec<String> {
+    let address = |id: i64| format!("10.{}.{}.{}", id >> 16 & 255, id >> 8 & 255, id & 255);
+    (from..from + count)
+        .map(|id| ban(id, &address(id)))
+        .collect()
+}
+
+#[test]
+fn an_answer_that_is_cut_short_does_not_take_what_was_kept() {
+    let folder = Folder::new();
+    let config = |stub: &Stub| SourcesConfig {
+        sources: vec![SourceConfig::new("main", quick(stub.url()))],
+        warm: Some(WarmConfig::new(folder.path().join("decisions"))),
+        ..SourcesConfig::default()
+    };
+    let stub = Stub::new(says(&bans(1, 500), &[]));
+    let sources = Sources::start(config(&stub)).unwrap();
+    assert!(sources.wait_ready(PATIENCE));
+    sources.stop();
+    drop(sources);
+    // The first answer of the next start has three of them; it is not believed at once.
+    let asked = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let count = Arc::clone(&asked);
+    let (few, all) = (body(&bans(1, 3), &[]), body(&bans(1, 500), &[]));
+    let stub = Stub::new(Arc::new(move |_, socket| {
+        let number = count.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+        let text = if number == 0 { &few } else { &all };
+        let _ = socket.write_all(&answer("200 OK", text));
+    }));
+    let sources = Sources::start(config(&stub)).unwrap();
+    stub.wait_for(1);
+    wait_until("it says so", || status(&sources).last_failure.is_some());
+    let text = status(&sources).last_failure.unwrap().text;
+    assert!(text.contains("of 500 decisions the answer has 3"), "{text}");
+    assert!(is_banned(&sources, "10.0.1.1"));
+    stub.wait_for(2);
+    assert!(is_banned(&sources, "10.0.1.1"));
+}
+
 #[test]
 fn a_hundred_thousand_origins_are_not_a_hundred_thousand_kinds() {
     const COUNT: i64 = 100_000;
