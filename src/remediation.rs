@@ -461,6 +461,16 @@ impl Remediation {
         *lock(&self.bouncer) = before;
     }
 
+    /// Leaves LAPIs and what is kept to a process that is about to start.
+    pub(crate) fn pause(&self) {
+        self.sources.pause();
+    }
+
+    /// Takes them back: it did not come to serve.
+    pub(crate) fn resume(&self) {
+        self.sources.resume();
+    }
+
     /// Ends it: what is known is kept for the next start.
     pub(crate) fn stop(&self) {
         self.sources.stop();

@@ -1,9 +1,10 @@
 //! Hand-overs that do not come about, and what the process is told meanwhile.
 
-use std::io::Write;
+use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
@@ -316,4 +317,76 @@ fn connects_during_a_hand_over() {
         kill(new, Signal::SIGTERM).expect("it serves");
         eventually("the new process ends", || is_gone(new));
     }
+}
+
+/// A LAPI that has one decision, and the paths of the questions to it.
+fn lapi() -> (String, Arc<Mutex<Vec<String>>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let url = format!("http://{}/", listener.local_addr().expect("it has one"));
+    let asked = Arc::<Mutex<Vec<String>>>::default();
+    let paths = Arc::clone(&asked);
+    std::thread::spawn(move || {
+        for mut socket in listener.incoming().flatten() {
+            let mut head = BufReader::new(socket.try_clone().expect("a descriptor"));
+            let mut path = String::new();
+            let mut line = String::new();
+            while head.read_line(&mut line).is_ok_and(|len| len > 2) {
+                if path.is_empty() {
+                    path.clone_from(&line);
+                }
+                line.clear();
+            }
+            paths.lock().unwrap().push(path);
+            let body = r#"{"new":null,"deleted":null}"#;
+            let len = body.len();
+            let _ = write!(
+                socket,
+                "HTTP/1.1 200 OK\r\ncontent-length: {len}\r\nconnection: close\r\n\r\n{body}"
+            );
+        }
+    });
+    (url, asked)
+}
+
+/// A LAPI says once what changed, to whoever has the key: while a new process starts, it alone asks.
+#[test]
+fn who_hands_over_leaves_the_lapi_to_the_new_process() {
+    let folder = Folder::new();
+    let copy = copy_of_binary(&folder);
+    let (url, asked) = lapi();
+    let path = folder.write(
+        "ringspoa.toml",
+        format!(
+            "[remediation]\nstate-file = \"{}\"\n[remediation.crowdsec]\nurl = \"{url}\"\nkey = \"key\"\n\
+             update-frequency-ms = 50\n",
+            folder.file("decisions").display()
+        ),
+    );
+    let server = Launch::new(&folder)
+        .program(copy)
+        .path("--config", &path)
+        .start();
+    let count = || asked.lock().unwrap().len();
+    eventually("it asks", || count() > 2);
+    replace_binary(&folder, "exec sleep 100");
+    server.signal(Signal::SIGUSR2);
+    let mut hanging = Vec::new();
+    eventually("a new process", || {
+        hanging = children(server.pid());
+        !hanging.is_empty()
+    });
+    assert!(
+        folder.file("decisions").exists(),
+        "kept for the new process"
+    );
+    // One question may have been on its way.
+    std::thread::sleep(Duration::from_millis(100));
+    let before = count();
+    std::thread::sleep(Duration::from_millis(400));
+    assert_eq!(count(), before, "{:?}", asked.lock().unwrap());
+    kill(hanging[0], Signal::SIGKILL).expect("it hangs");
+    server.await_line("the hand-over failed, this process goes on: ", 1);
+    eventually("it asks again", || count() > before + 2);
+    assert!(asked.lock().unwrap()[before].contains("startup=true"));
+    restore_binary(&folder);
 }

@@ -592,6 +592,45 @@ fn an_answer_that_is_cut_short_does_not_take_what_was_kept() {
 }
 
 #[test]
+fn who_is_paused_asks_nothing_and_has_written_all() {
+    let folder = Folder::new();
+    let path = folder.path().join("decisions");
+    let stub = Stub::new(says(&[ban(1, "192.0.2.1")], &[]));
+    let sources = Sources::start(SourcesConfig {
+        sources: vec![SourceConfig::new("main", quick(stub.url()))],
+        warm: Some(WarmConfig::new(&path)),
+        ..SourcesConfig::default()
+    })
+    .unwrap();
+    assert!(sources.wait_ready(PATIENCE));
+    stub.then(says(&[ban(2, "192.0.2.2")], &[]));
+    wait_until("it is there", || is_banned(&sources, "192.0.2.2"));
+    sources.pause();
+    assert!(path.exists(), "written before it returns");
+    let asked = stub.asked().len();
+    std::thread::sleep(Duration::from_millis(300));
+    assert_eq!(stub.asked().len(), asked);
+    assert!(is_banned(&sources, "192.0.2.1"), "what was there holds");
+    // Another process begins with what this one has now.
+    let next = Sources::at_rest(SourcesConfig {
+        sources: vec![SourceConfig::new("main", quick(stub.url()))],
+        warm: Some(WarmConfig::new(&path)),
+        ..SourcesConfig::default()
+    })
+    .unwrap();
+    assert!(is_banned(&next, "192.0.2.2"));
+    // It failed to start: this one goes on, and has missed what the other was told.
+    sources.resume();
+    stub.wait_for(1);
+    assert!(stub.asked()[asked].is_full());
+    // And at its end it leaves alone what the other process writes.
+    sources.pause();
+    std::fs::write(&path, "of the other process").unwrap();
+    sources.stop();
+    assert_eq!(std::fs::read(&path).unwrap(), b"of the other process");
+}
+
+#[test]
 fn a_hundred_thousand_origins_are_not_a_hundred_thousand_kinds() {
     const COUNT: i64 = 100_000;
     let decisions: Vec<String> = (1..=COUNT)
