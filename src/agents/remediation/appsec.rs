@@ -1,5 +1,6 @@
 //! What AppSec, CrowdSec's web application firewall, is asked about a request, and what its answer means.
 
+use std::borrow::Cow;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -113,8 +114,9 @@ impl AppSec {
 
     /// The question about a request; `None` if too little is known of it to ask.
     ///
-    /// The client's headers go along, except those of its connection and those that AppSec would take
-    /// for ours.
+    /// The client's headers go along, with spaces for control characters, except those of its connection
+    /// and those that AppSec would take for ours. Those that its `Connection` names go along too: HAProxy
+    /// passes them on to the application, and a client is not to hide any from AppSec.
     #[must_use]
     pub fn question(&self, about: &InspectedRequest<'_>) -> Option<OutsideRequest> {
         let headers = about.headers?;
@@ -122,11 +124,9 @@ impl AppSec {
         let mut request = OutsideRequest::new(self.endpoint, self.timeout, MAX_ANSWER_LEN);
         request.is_post = !about.body.is_empty();
         request.body = Bytes::copy_from_slice(about.body);
-        // Found once: a search for each of many headers would be long.
-        let named = headers.get("connection").unwrap_or_default();
         for header in headers {
-            if !is_ours(header.name) && !is_of_connection(header.name, named) {
-                request.push_header(header.name, header.value);
+            if !is_ours(header.name) && !is_of_connection(header.name) {
+                request.push_header(header.name, &without_controls(header.value));
             }
         }
         let address = address.to_canonical().to_string();
@@ -142,7 +142,7 @@ impl AppSec {
             ("x-crowdsec-appsec-transaction-id", about.id),
         ] {
             if let Some(value) = value {
-                request.push_header(name.as_bytes(), value);
+                request.push_header(name.as_bytes(), &without_controls(value));
             }
         }
         Some(request)
@@ -333,8 +333,8 @@ fn is_ours(name: &[u8]) -> bool {
 }
 
 /// Whether a header is about the client's connection or the request's framing (RFC 9110, 7.6.1), which
-/// are others here; `named` is the value of `Connection`.
-fn is_of_connection(name: &[u8], named: &[u8]) -> bool {
+/// are others here.
+fn is_of_connection(name: &[u8]) -> bool {
     const NAMES: [&str; 12] = [
         "connection",
         "content-length",
@@ -349,9 +349,20 @@ fn is_of_connection(name: &[u8], named: &[u8]) -> bool {
         "transfer-encoding",
         "upgrade",
     ];
-    // The second list is of the client's making: no longer than this is read of it.
-    const MAX_NAMED: usize = 16;
-    let is = |other: &[u8]| name.eq_ignore_ascii_case(other.trim_ascii());
-    NAMES.iter().any(|other| is(other.as_bytes()))
-        || named.split(|&byte| byte == b',').take(MAX_NAMED).any(is)
+    let mut names = NAMES.iter();
+    names.any(|other| name.eq_ignore_ascii_case(other.as_bytes()))
+}
+
+/// A value that can be sent: HAProxy takes control characters from clients, and AppSec refuses them.
+fn without_controls(value: &[u8]) -> Cow<'_, [u8]> {
+    let is_control = |byte: u8| (byte < b' ' && byte != b'\t') || byte == 0x7f;
+    if !value.iter().any(|&byte| is_control(byte)) {
+        return Cow::Borrowed(value);
+    }
+    let bytes = value.iter();
+    Cow::Owned(
+        bytes
+            .map(|&byte| if is_control(byte) { b' ' } else { byte })
+            .collect(),
+    )
 }
