@@ -307,6 +307,9 @@ pub(crate) fn the_crowdsec_sample_shows_pages_and_captchas(version: Version) {
     for (path, location) in [
         ("/p?x=1", "/p?x=1"),
         ("//evil.example/p", "/evil.example/p"),
+        // As browsers read `Location`, a backslash is a slash.
+        ("/\\evil.example/p", "/evil.example/p"),
+        ("/\\/\\evil.example\\p", "/evil.example\\p"),
     ] {
         let solved = post(path, "four");
         assert_eq!(
