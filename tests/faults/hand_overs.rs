@@ -1,10 +1,9 @@
 //! Hand-overs that do not come about, and what the process is told meanwhile.
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::Write;
 use std::net::TcpListener;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
@@ -12,7 +11,7 @@ use nix::unistd::Pid;
 
 use crate::fixture::{
     ALLOWED, BINARY, DRIVERS, Folder, Launch, Peer, Server, SetOnDrop, Stream, Traffic, children,
-    eventually, is_gone, notify, own_loopback_address, scrape, sh,
+    eventually, is_gone, lapi, notify, own_loopback_address, scrape, sh,
 };
 
 /// A copy of the binary that a test can replace. Written by another process: a child of this one
@@ -319,41 +318,12 @@ fn connects_during_a_hand_over() {
     }
 }
 
-/// A LAPI that has one decision, and the paths of the questions to it.
-fn lapi() -> (String, Arc<Mutex<Vec<String>>>) {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    let url = format!("http://{}/", listener.local_addr().expect("it has one"));
-    let asked = Arc::<Mutex<Vec<String>>>::default();
-    let paths = Arc::clone(&asked);
-    std::thread::spawn(move || {
-        for mut socket in listener.incoming().flatten() {
-            let mut head = BufReader::new(socket.try_clone().expect("a descriptor"));
-            let mut path = String::new();
-            let mut line = String::new();
-            while head.read_line(&mut line).is_ok_and(|len| len > 2) {
-                if path.is_empty() {
-                    path.clone_from(&line);
-                }
-                line.clear();
-            }
-            paths.lock().unwrap().push(path);
-            let body = r#"{"new":null,"deleted":null}"#;
-            let len = body.len();
-            let _ = write!(
-                socket,
-                "HTTP/1.1 200 OK\r\ncontent-length: {len}\r\nconnection: close\r\n\r\n{body}"
-            );
-        }
-    });
-    (url, asked)
-}
-
 /// A LAPI says once what changed, to whoever has the key: while a new process starts, it alone asks.
 #[test]
 fn who_hands_over_leaves_the_lapi_to_the_new_process() {
     let folder = Folder::new();
     let copy = copy_of_binary(&folder);
-    let (url, asked) = lapi();
+    let (url, asked) = lapi(r#"{"new":null,"deleted":null}"#);
     let path = folder.write(
         "ringspoa.toml",
         format!(
