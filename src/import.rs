@@ -350,11 +350,11 @@ const WITHOUT: &[(&str, &str)] = &[
     ),
     (
         "challenge_http_listen",
-        "AppSec's challenge mode is not there",
+        "AppSec's challenges are not served: see README.md. Requests that it wants one for are turned away",
     ),
     (
         "challenge_cache_max_entries",
-        "AppSec's challenge mode is not there",
+        "AppSec's challenges are not served",
     ),
     (
         "workers",

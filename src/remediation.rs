@@ -205,11 +205,11 @@ impl RemediationSettings {
             .iter()
             .map(|(word, meaning)| (&**word, &**meaning));
         let words = RemediationWords::new(words).map_err(|error| wrong(error.to_string()))?;
-        let meanings = self
-            .words
-            .keys()
-            .map(|word| (word.clone(), words.remediation(word)))
-            .collect();
+        // Not served, and a ban unless it is said otherwise.
+        let own = self.words.keys().map(String::as_str);
+        let own = own.chain((!self.words.contains_key("challenge")).then_some("challenge"));
+        let meanings = own.map(|word| (word.to_owned(), words.remediation(word)));
+        let meanings = meanings.collect();
         let mut allowed = String::new();
         for (_, text) in self.allow_list_texts()? {
             allowed += &text;

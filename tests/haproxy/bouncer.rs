@@ -281,7 +281,10 @@ fn assert_page(response: &Response, status: u16, parts: &[&str]) {
 
 pub(crate) fn the_crowdsec_sample_shows_pages_and_captchas(version: Version) {
     let stub = ProviderStub::start();
-    let agent = Agent::prepare(&stub, "192.0.2.1,ban\n192.0.2.2,captcha\n");
+    let agent = Agent::prepare(
+        &stub,
+        "192.0.2.1,ban\n192.0.2.2,captcha\n192.0.2.3,challenge\n",
+    );
     let binary = agent.start();
     let haproxy = start(version, "crowdsec.cfg", &agent.folder);
 
@@ -289,7 +292,9 @@ pub(crate) fn the_crowdsec_sample_shows_pages_and_captchas(version: Version) {
     assert_passed(&free);
     assert_eq!(free.all("set-cookie"), ["app=1"]);
 
-    // Turned away: with a page, or with a word for who takes no pages.
+    // Turned away: with a page, or with a word for who takes no pages. So are those that are to solve a
+    // challenge, which there is not.
+    assert_page(&get(&haproxy, "192.0.2.3"), 403, &["Access denied"]);
     let contact = "href=\"mailto:x@example\"";
     assert_page(
         &get(&haproxy, BANNED),
@@ -552,7 +557,7 @@ pub(crate) fn appsec_judges_requests_over_http_1_and_2(version: Version) {
             200,
             &["x-captcha"],
         );
-        // A challenge that it wants is not served, and does not pass.
+        // A challenge that it wants is not served, and does not pass; that is told once.
         assert_page(
             &send(&haproxy, FREE, Request::get("/challenge")),
             403,
@@ -568,6 +573,9 @@ pub(crate) fn appsec_judges_requests_over_http_1_and_2(version: Version) {
     assert_eq!(hop("good").header("x-seen"), "good");
     assert_eq!(hop("evil").status, 403);
     assert_eq!(hop("\u{1}evil").status, 403);
+    let told =
+        "AppSec wants a client to solve a challenge, which is not served here: it gets ban instead";
+    assert_eq!(binary.output().matches(told).count(), 1);
     assert_eq!(haproxy.complaints(), [""; 0]);
     drop(haproxy);
     binary.finish();

@@ -13,7 +13,7 @@ use super::outside::{
 };
 use super::problem::{Problems, shown};
 use super::settings::{AppSecSettings, Secret};
-use super::words::RemediationWords;
+use super::words::{CHALLENGE, RemediationWords};
 use crate::message::Headers;
 
 const DEFAULT_TIMEOUT: Duration = Duration::from_millis(200);
@@ -160,6 +160,7 @@ impl AppSec {
         let passes = AppSecVerdict {
             remediation: Remediation::Allow,
             http_status: None,
+            wants_challenge: false,
             failure: None,
         };
         let failure = match result {
@@ -194,6 +195,7 @@ impl AppSec {
                                     .http_status
                                     .and_then(|status| u16::try_from(status.as_u64()?).ok())
                                     .filter(|status| (100..600).contains(status)),
+                                wants_challenge: read.action.as_deref() == Some(CHALLENGE),
                                 failure: None,
                             };
                         }
@@ -215,6 +217,7 @@ impl AppSec {
                 FailureAction::Captcha => Remediation::Captcha,
             },
             http_status: None,
+            wants_challenge: false,
             failure: Some(failure),
         }
     }
@@ -227,6 +230,9 @@ pub struct AppSecVerdict {
     pub remediation: Remediation,
     /// The status that a client that is turned away is to get, if it says one.
     pub http_status: Option<u16>,
+    /// Whether it has a challenge for the client, which is not served: its word counts, as
+    /// [`RemediationWords`] have it.
+    pub wants_challenge: bool,
     /// Why it says nothing, if so.
     pub failure: Option<AppSecFailure>,
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -15,6 +15,7 @@ use super::geo::{GeoDatabases, Place};
 use super::messages::{CrowdsecHttpBody, CrowdsecHttpNoBody, CrowdsecTcp, HttpRequest, VARIABLES};
 use super::outside::{EndpointKind, NoAnswer, OutsideAnswer, OutsideRequest};
 use super::policy::Policy;
+use super::words::CHALLENGE;
 use crate::agent::{Agent, AgentError, Reply, Router, Ticket};
 use crate::outbound::{
     Endpoint, EndpointConfig, EndpointError, FailureKind, Method, Outbound, OutboundError, Request,
@@ -79,6 +80,21 @@ struct Parts {
     patience: Duration,
     /// Of all agents there were, also under other policies.
     cores: Arc<Mutex<Cores>>,
+    /// Whether it was told that challenges are not served.
+    told_of_challenges: AtomicBool,
+}
+
+impl Parts {
+    /// Once: a client decides how often it happens.
+    fn tell_of_challenges(&self) {
+        if !self.told_of_challenges.swap(true, Ordering::Relaxed) {
+            let meaning = self.policy.words().remediation(CHALLENGE);
+            tracing::warn!(
+                "AppSec wants a client to solve a challenge, which is not served here: it gets {meaning} \
+                 instead, as do others from now on; see words in [remediation]"
+            );
+        }
+    }
 }
 
 /// What agents have counted.
@@ -174,6 +190,7 @@ impl Bouncer {
                 endpoints,
                 patience: deadline.saturating_sub(MARGIN),
                 cores,
+                told_of_challenges: AtomicBool::new(false),
             }),
             geo: None,
         })
@@ -423,9 +440,15 @@ impl Asked {
                 Some(Question::Captcha(request)) => self.ask(&request, |inquiry, result| {
                     inquiry.handle_provider(result, unix_s());
                 }),
-                Some(Question::AppSec(request)) => self.ask(&request, |inquiry, result| {
-                    inquiry.handle_appsec(result);
-                }),
+                Some(Question::AppSec(request)) => {
+                    let parts = Arc::clone(&self.parts);
+                    self.ask(&request, move |inquiry, result| {
+                        let verdict = inquiry.handle_appsec(result);
+                        if verdict.is_some_and(|verdict| verdict.wants_challenge) {
+                            parts.tell_of_challenges();
+                        }
+                    });
+                }
             }
         }
     }
@@ -529,7 +552,7 @@ mod tests {
                 .unwrap();
             let mut harness = Harness::new(bouncer.agent());
             let src_ip = Some([192, 0, 2, 1].into());
-            harness.notify(&CrowdsecTcp { src_ip }).ack();
+            let _ = harness.notify(&CrowdsecTcp { src_ip }).ack();
         }
         let counted = lock(&bouncer.parts.cores).present.len();
         assert!(counted <= 2, "{counted}");
