@@ -272,7 +272,11 @@ impl RemediationSettings {
     fn allow_list_texts(&self) -> Result<Vec<(&Path, String)>, String> {
         let wrong = |what: String| format!("remediation: {what}");
         let read = |path: &PathBuf| {
-            let text = std::fs::read_to_string(path);
+            // Opening a pipe would wait for somebody who writes to it, and some devices have no end.
+            let text = std::fs::metadata(path).and_then(|metadata| match metadata.is_file() {
+                true => std::fs::read_to_string(path),
+                false => Err(std::io::Error::other("not a file")),
+            });
             let text = text.map_err(|error| wrong(format!("{}: {error}", path.display())))?;
             parse_list(&text).map_err(|error| wrong(format!("{} {error}", path.display())))?;
             Ok::<_, String>(text)
@@ -649,6 +653,7 @@ mod tests {
             ),
             ("[words]\nmfa = 'nothing'", "mfa"),
             ("allow-lists = ['/nowhere/allow']", "/nowhere/allow: "),
+            ("allow-lists = ['/dev/zero']", "/dev/zero: not a file"),
             (
                 "[[list]]\npath = '/dev/null'\n[[host]]\nhost = '['",
                 "host 1",
