@@ -350,7 +350,8 @@ const WITHOUT: &[(&str, &str)] = &[
     ),
     (
         "challenge_http_listen",
-        "AppSec's challenges are not served: see README.md. Requests that it wants one for are turned away",
+        "AppSec's challenges are not served: requests that it wants one for are turned away, unless words gives \
+         challenge another meaning",
     ),
     (
         "challenge_cache_max_entries",

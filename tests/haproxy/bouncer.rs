@@ -294,8 +294,11 @@ pub(crate) fn the_crowdsec_sample_shows_pages_and_captchas(version: Version) {
 
     // Turned away: with a page, or with a word for who takes no pages. So are those that are to solve a
     // challenge, which there is not.
-    assert_page(&get(&haproxy, "192.0.2.3"), 403, &["Access denied"]);
     let contact = "href=\"mailto:x@example\"";
+    assert_page(&get(&haproxy, "192.0.2.3"), 403, &["Access denied"]);
+    // IPv4 clients of a socket that takes both are the clients that they are.
+    assert_page(&get(&haproxy, "::ffff:192.0.2.1"), 403, &[contact]);
+    assert_passed(&get(&haproxy, "::192.0.2.1"));
     assert_page(
         &get(&haproxy, BANNED),
         403,
