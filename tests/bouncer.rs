@@ -583,3 +583,23 @@ fn a_reload_in_the_middle_of_a_question() {
     assert_eq!(ack.get(CONTACT_US_URL), Some("mailto:x@example"));
     assert_eq!(next.counts().processed_v4, 2);
 }
+
+/// A client may know requests that AppSec takes too long for: they are not to make it be asked about nobody.
+#[test]
+fn requests_that_appsec_is_slow_with_do_not_switch_it_off() {
+    let site = site();
+    let mut harness = harness(&site);
+    site.appsec.is_stuck.store(true, Ordering::SeqCst);
+    let waiting: Vec<_> = (0..20)
+        .map(|_| {
+            let visit = visit([192, 0, 2, 9], "/slow");
+            harness.notify(&visit.message(visit.block())).id()
+        })
+        .collect();
+    for id in waiting {
+        assert_eq!(harness.ack(id).get(REMEDIATION), Some("allow"));
+    }
+    site.appsec.is_stuck.store(false, Ordering::SeqCst);
+    let evil = visit([192, 0, 2, 9], "/evil").ack(&mut harness);
+    assert_eq!(evil.get(REMEDIATION), Some("ban"));
+}

@@ -18,8 +18,8 @@ use super::policy::Policy;
 use super::words::CHALLENGE;
 use crate::agent::{Agent, AgentError, Reply, Router, Ticket};
 use crate::outbound::{
-    Endpoint, EndpointConfig, EndpointError, FailureKind, Method, Outbound, OutboundError, Request,
-    Response,
+    BreakerConfig, Endpoint, EndpointConfig, EndpointError, FailureKind, Method, Outbound,
+    OutboundError, Request, Response,
 };
 
 /// Questions end so long before the agent's deadline, to have their verdict answered and not the
@@ -178,6 +178,11 @@ impl Bouncer {
             };
             outbound.endpoint(EndpointConfig {
                 max_queued: MAX_QUEUED,
+                // What AppSec is asked about is of clients' making; a provider's questions are not.
+                breaker: Some(BreakerConfig {
+                    connecting_only: need.kind == EndpointKind::AppSec,
+                    ..BreakerConfig::default()
+                }),
                 ..EndpointConfig::new(name, need.url.as_str())
             })
         };
