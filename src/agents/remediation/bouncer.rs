@@ -27,7 +27,8 @@ use crate::outbound::{
 const MARGIN: Duration = Duration::from_millis(5);
 
 /// Questions of an endpoint that wait for one of its connections, within their time: a burst that finds
-/// all of them taken would pass unjudged otherwise. Each is as long as its request, 64 MB together at most.
+/// all of them taken would pass unjudged otherwise. Each is as long as its request: 64 MB together where those
+/// have 64 KiB.
 const MAX_QUEUED: usize = 1024;
 
 /// What CrowdSec's bouncer for HAProxy does, with the same messages and variables.
