@@ -521,9 +521,15 @@ fn judged_by_appsec(head: &str, body: &str) -> (u16, &'static str) {
         )
     } else if uri.contains("captcha") {
         (403, r#"{"action":"captcha","http_status":403}"#)
-    } else if uri.contains("evil") || (is_post && body.contains("evil")) {
-        (403, r#"{"action":"ban","http_status":403}"#)
-    } else if [told("cookie"), told("x-hop")].concat().contains("evil") {
+    } else if [
+        uri,
+        told("cookie"),
+        told("x-hop"),
+        if is_post { body } else { "" },
+    ]
+    .iter()
+    .any(|part| part.contains("evil"))
+    {
         (403, r#"{"action":"ban","http_status":403}"#)
     } else {
         (200, r#"{"action":"allow","http_status":200}"#)
