@@ -538,10 +538,8 @@ fn outside_result(result: &Result<Response, OutboundError>) -> Result<OutsideAns
 #[cfg(test)]
 mod tests {
     use super::super::dataset::DecisionStore;
-    use super::super::messages::CrowdsecTcp;
     use super::super::policy::PolicySettings;
     use super::*;
-    use crate::Harness;
     use crate::outbound::OutboundConfig;
 
     #[test]
@@ -556,9 +554,11 @@ mod tests {
             bouncer = bouncer
                 .with_policy(Arc::clone(&policy), &outbound, deadline)
                 .unwrap();
-            let mut harness = Harness::new(bouncer.agent());
-            let src_ip = Some([192, 0, 2, 1].into());
-            let _ = harness.notify(&CrowdsecTcp { src_ip }).ack();
+            let agent = bouncer.agent();
+            let cores = lock(&bouncer.parts.cores);
+            let newest = cores.present.last().unwrap();
+            newest.processed_v4.fetch_add(1, Ordering::Relaxed);
+            drop((cores, agent));
         }
         let counted = lock(&bouncer.parts.cores).present.len();
         assert!(counted <= 2, "{counted}");
