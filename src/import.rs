@@ -350,11 +350,12 @@ const WITHOUT: &[(&str, &str)] = &[
     ),
     (
         "challenge_http_listen",
-        "AppSec's challenge mode is not there",
+        "AppSec's challenges are not served: requests that it wants one for are turned away, unless words gives \
+         challenge another meaning",
     ),
     (
         "challenge_cache_max_entries",
-        "AppSec's challenge mode is not there",
+        "AppSec's challenges are not served",
     ),
     (
         "workers",

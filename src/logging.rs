@@ -199,7 +199,13 @@ where
             write!(line, "<{priority}>")?;
         }
         write!(line, "{level}: ")?;
-        context.format_fields(line.by_ref(), event)?;
+        let mut text = String::new();
+        context.format_fields(Writer::new(&mut text), event)?;
+        // What others say stands in messages: a line break in it must not begin a line of its own.
+        for (index, part) in text.split(['\n', '\r']).enumerate() {
+            let before = if index == 0 { "" } else { "\n    " };
+            write!(line, "{before}{part}")?;
+        }
         writeln!(line)
     }
 }

@@ -210,7 +210,17 @@ impl Serve {
 /// waits: the exit code says it too.
 fn complain(error: &dyn std::fmt::Display) {
     if logging::has_room(&io::stderr()) {
-        let _ = writeln!(io::stderr(), "ringspoa: {error}");
+        // It may have what a file says in it, and stderr is a terminal here.
+        let text = error.to_string();
+        let text: String = text
+            .chars()
+            .map(|letter| match letter {
+                '\n' | '\t' => letter,
+                letter if letter.is_control() => char::REPLACEMENT_CHARACTER,
+                letter => letter,
+            })
+            .collect();
+        let _ = writeln!(io::stderr(), "ringspoa: {text}");
     }
 }
 

@@ -205,11 +205,11 @@ impl RemediationSettings {
             .iter()
             .map(|(word, meaning)| (&**word, &**meaning));
         let words = RemediationWords::new(words).map_err(|error| wrong(error.to_string()))?;
-        let meanings = self
-            .words
-            .keys()
-            .map(|word| (word.clone(), words.remediation(word)))
-            .collect();
+        // Not served, and a ban unless it is said otherwise.
+        let own = self.words.keys().map(String::as_str);
+        let own = own.chain((!self.words.contains_key("challenge")).then_some("challenge"));
+        let meanings = own.map(|word| (word.to_owned(), words.remediation(word)));
+        let meanings = meanings.collect();
         let mut allowed = String::new();
         for (_, text) in self.allow_list_texts()? {
             allowed += &text;
@@ -272,7 +272,11 @@ impl RemediationSettings {
     fn allow_list_texts(&self) -> Result<Vec<(&Path, String)>, String> {
         let wrong = |what: String| format!("remediation: {what}");
         let read = |path: &PathBuf| {
-            let text = std::fs::read_to_string(path);
+            // Opening a pipe would wait for somebody who writes to it, and some devices have no end.
+            let text = std::fs::metadata(path).and_then(|metadata| match metadata.is_file() {
+                true => std::fs::read_to_string(path),
+                false => Err(std::io::Error::other("not a file")),
+            });
             let text = text.map_err(|error| wrong(format!("{}: {error}", path.display())))?;
             parse_list(&text).map_err(|error| wrong(format!("{} {error}", path.display())))?;
             Ok::<_, String>(text)
@@ -461,6 +465,16 @@ impl Remediation {
         *lock(&self.bouncer) = before;
     }
 
+    /// Leaves LAPIs and what is kept to a process that is about to start.
+    pub(crate) fn pause(&self) {
+        self.sources.pause();
+    }
+
+    /// Takes them back: it did not come to serve.
+    pub(crate) fn resume(&self) {
+        self.sources.resume();
+    }
+
     /// Ends it: what is known is kept for the next start.
     pub(crate) fn stop(&self) {
         self.sources.stop();
@@ -639,6 +653,7 @@ mod tests {
             ),
             ("[words]\nmfa = 'nothing'", "mfa"),
             ("allow-lists = ['/nowhere/allow']", "/nowhere/allow: "),
+            ("allow-lists = ['/dev/zero']", "/dev/zero: not a file"),
             (
                 "[[list]]\npath = '/dev/null'\n[[host]]\nhost = '['",
                 "host 1",

@@ -530,10 +530,18 @@ impl Serving {
         *lock(&successor) = Progress::None;
         let admin = self.admin.as_ref();
         let admin = admin.map(|admin| admin.socket(ADMIN)).transpose();
+        let remediation = self.remediation.clone();
         std::thread::spawn(move || {
+            // The new process asks from its start on, and begins with what this one has kept.
+            if let Some(remediation) = &remediation {
+                remediation.pause();
+            }
             let result = admin
                 .map_err(|error| error.to_string())
                 .and_then(|admin| hand_over_to(command, &handle, &successor, admin));
+            if let (Err(_), Some(remediation)) = (&result, &remediation) {
+                remediation.resume();
+            }
             let _ = wake.send(Wake::HandedOver(result));
         });
     }

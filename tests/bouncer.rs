@@ -37,15 +37,24 @@ struct Stub {
     count: Arc<AtomicUsize>,
     /// Whoever is asked gives no answer.
     is_stuck: Arc<AtomicBool>,
+    /// It takes a while for each.
+    is_slow: Arc<AtomicBool>,
 }
 
 impl Stub {
     fn start(answer: impl Fn(&Seen) -> (u16, String) + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}/", listener.local_addr().unwrap());
-        let (count, is_stuck) = (Arc::<AtomicUsize>::default(), Arc::<AtomicBool>::default());
+        let count = Arc::<AtomicUsize>::default();
+        let [is_stuck, is_slow] = [(); 2].map(|()| Arc::<AtomicBool>::default());
         let (counted, stuck) = (Arc::clone(&count), Arc::clone(&is_stuck));
-        let answer = Arc::new(answer);
+        let slow = Arc::clone(&is_slow);
+        let answer = Arc::new(move |seen: &Seen| {
+            if slow.load(Ordering::SeqCst) {
+                thread::sleep(Duration::from_millis(20));
+            }
+            answer(seen)
+        });
         thread::spawn(move || {
             for socket in listener.incoming().flatten() {
                 let (counted, stuck) = (Arc::clone(&counted), Arc::clone(&stuck));
@@ -57,6 +66,7 @@ impl Stub {
             url,
             count,
             is_stuck,
+            is_slow,
         }
     }
 
@@ -374,4 +384,222 @@ fn what_it_declares_fits_haproxy() {
     for line in ["spoe-agent crowdsec", "spoe-group crowdsec-http-body"] {
         assert!(spoe.contains(line), "{spoe}");
     }
+}
+
+#[test]
+fn more_requests_than_connections_are_judged_all() {
+    // As many as come in a burst; AppSec has 64 connections for them, and takes a while.
+    const COUNT: usize = 300;
+    let site = site();
+    site.appsec.is_slow.store(true, Ordering::SeqCst);
+    let mut harness = harness(&site);
+    let waiting: Vec<_> = (0..COUNT)
+        .map(|_| {
+            let visit = visit([192, 0, 2, 9], "/evil");
+            harness.notify(&visit.message(visit.block())).id()
+        })
+        .collect();
+    let passed = waiting
+        .into_iter()
+        .filter(|id| harness.ack(*id).get(REMEDIATION) != Some("ban"));
+    assert_eq!(
+        passed.count(),
+        0,
+        "requests that AppSec was not asked about"
+    );
+}
+
+#[test]
+fn a_flood_of_headers_takes_no_longer_than_it_has_bytes() {
+    let site = site();
+    let mut harness = harness(&site).with_max_frame_size(1_000_000);
+    let mut visit = visit([192, 0, 2, 9], "/");
+    for index in 0..40_000 {
+        visit.headers += &format!("{index:x}:\r\n");
+    }
+    let begun = std::time::Instant::now();
+    let message = visit.message(visit.block());
+    let _ = harness.notify(&message);
+    let took = begun.elapsed();
+    // Each header looked up in all of them took seconds, and minutes without optimization.
+    assert!(took < Duration::from_secs(1), "{took:?}");
+}
+
+#[test]
+fn a_word_that_would_begin_another_header_is_not_passed_on() {
+    let mut site = site();
+    let source = site.store.add_source(Source::default()).unwrap();
+    for (address, word) in [
+        ("192.0.2.21", "mfa"),
+        ("192.0.2.22", "x\r\nset-cookie: a=1"),
+        ("192.0.2.23", "x\u{0}"),
+        ("192.0.2.24", "x\u{85}y"),
+    ] {
+        let network: Network = address.parse().unwrap();
+        site.store
+            .insert(source, &Decision::new(network, word, "cscli"))
+            .unwrap();
+    }
+    site.store.apply(0);
+    site.cell.publish(Arc::clone(site.store.snapshot()));
+    let mut harness = harness(&site);
+    let word = |harness: &mut Harness<_>, last: u8| {
+        let message = CrowdsecTcp {
+            src_ip: Some([192, 0, 2, last].into()),
+        };
+        let ack = harness.notify(&message).ack();
+        assert_eq!(ack.get(REMEDIATION), Some("unknown"));
+        ack.get(messages::DECISION_TYPE).map(str::to_owned)
+    };
+    assert_eq!(word(&mut harness, 21).as_deref(), Some("mfa"));
+    for last in 22..=24 {
+        assert_eq!(word(&mut harness, last), None);
+    }
+}
+
+/// The rows of the specification's table that are about looking up, with the decisions that it gives and the
+/// store that has them; `remediation/vectors.rs` has them with a look-up of its own.
+#[test]
+fn the_vectors_hold_with_decisions_of_a_store() {
+    let mut site = site();
+    let mut store = DecisionStore::new();
+    let source = store.add_source(Source::default()).unwrap();
+    for (value, word, origin) in [
+        ("192.0.2.1", "ban", "cscli"),
+        ("192.0.2.2", "captcha", "cscli"),
+        ("198.51.100.0/24", "ban", "lists:blk"),
+        ("198.51.100.128/25", "captcha", "CAPI"),
+        ("203.0.113.9", "mfa", "cscli"),
+        ("203.0.113.0/24", "ban", "cscli"),
+        // An IPv4 network as IPv6 has it, and one of both.
+        ("::ffff:198.18.0.0/112", "ban", "cscli"),
+        ("2001:db8::/32", "ban", "cscli"),
+        ("2001:db8::1:0/112", "captcha", "cscli"),
+    ] {
+        let network: Network = value.parse().unwrap();
+        let decision = Decision::new(network, word, origin);
+        store.insert(source, &decision).unwrap();
+    }
+    store.apply(0);
+    site.cell.publish(Arc::clone(store.snapshot()));
+    site.store = store;
+    let mut harness = harness(&site);
+    let mut tcp = |address: &str| {
+        let message = CrowdsecTcp {
+            src_ip: Some(address.parse().unwrap()),
+        };
+        let ack = harness.notify(&message).ack();
+        ack.get(REMEDIATION).map(str::to_owned)
+    };
+    for (address, expected) in [
+        ("192.0.2.1", "ban"),
+        ("::ffff:192.0.2.1", "ban"),
+        ("198.51.100.200", "captcha"),
+        ("::ffff:198.51.100.200", "captcha"),
+        ("198.51.100.127", "ban"),
+        ("198.51.100.128", "captcha"),
+        ("198.51.100.255", "captcha"),
+        ("198.51.101.0", "allow"),
+        ("203.0.113.9", "unknown"),
+        ("203.0.113.10", "ban"),
+        ("198.18.0.0", "ban"),
+        ("::ffff:198.18.255.255", "ban"),
+        ("198.19.0.0", "allow"),
+        ("2001:db8:ffff:ffff:ffff:ffff:ffff:ffff", "ban"),
+        ("2001:db8::1:0", "captcha"),
+        ("2001:db8::2:0", "ban"),
+        ("2001:db9::", "allow"),
+        // Not mapped: addresses of their own.
+        ("::192.0.2.1", "allow"),
+        ("64:ff9b::192.0.2.1", "allow"),
+    ] {
+        assert_eq!(tcp(address).as_deref(), Some(expected), "{address}");
+    }
+}
+
+/// Whatever else lists say: what is allowed passes, and of two priorities the higher holds, also a range
+/// against an address.
+#[test]
+fn allow_lists_and_priorities_go_before_what_is_more_specific() {
+    let site = site();
+    let mut store = DecisionStore::new();
+    let mut source = |priority, is_allow_list| {
+        let source = Source {
+            priority,
+            is_allow_list,
+        };
+        store.add_source(source).unwrap()
+    };
+    let (low, high, allowing) = (source(0, false), source(9, false), source(0, true));
+    for (source, value, word) in [
+        (low, "192.0.2.0/24", "ban"),
+        (low, "192.0.2.1", "ban"),
+        (high, "192.0.2.0/30", "captcha"),
+        (high, "192.0.2.8", "allow"),
+        (allowing, "192.0.2.0/31", "allow"),
+        // Of an allow list alone, it is a decision like others.
+        (allowing, "198.51.100.1", "ban"),
+    ] {
+        let network: Network = value.parse().unwrap();
+        let decision = Decision::new(network, word, "cscli");
+        store.insert(source, &decision).unwrap();
+    }
+    store.apply(0);
+    site.cell.publish(Arc::clone(store.snapshot()));
+    let mut harness = harness(&site);
+    for (address, expected) in [
+        ([192, 0, 2, 0], "allow"),
+        ([192, 0, 2, 1], "allow"),
+        ([192, 0, 2, 2], "captcha"),
+        ([192, 0, 2, 4], "ban"),
+        ([192, 0, 2, 8], "allow"),
+        ([198, 51, 100, 1], "ban"),
+    ] {
+        let src_ip = Some(address.into());
+        let ack = harness.notify(&CrowdsecTcp { src_ip }).ack();
+        assert_eq!(ack.get(REMEDIATION), Some(expected), "{address:?}");
+    }
+}
+
+/// A request that waits for AppSec is judged as it was begun with, and the next one by what is in force then.
+#[test]
+fn a_reload_in_the_middle_of_a_question() {
+    let site = site();
+    site.appsec.is_slow.store(true, Ordering::SeqCst);
+    let mut before = harness(&site);
+    let evil = visit([192, 0, 2, 9], "/evil");
+    let waiting = before.notify(&evil.message(evil.block())).id();
+    // Without hosts there is no AppSec either.
+    let (policy, _) = Policy::new(PolicySettings::default()).unwrap();
+    let next = site
+        .bouncer
+        .with_policy(Arc::new(policy), &site._outbound, DEADLINE)
+        .unwrap();
+    let mut after = Harness::new(next.agent());
+    let ack = evil.ack(&mut after);
+    assert_eq!(ack.get(REMEDIATION), Some("allow"));
+    let ack = before.ack(waiting);
+    assert_eq!(ack.get(REMEDIATION), Some("ban"));
+    assert_eq!(ack.get(CONTACT_US_URL), Some("mailto:x@example"));
+    assert_eq!(next.counts().processed_v4, 2);
+}
+
+/// A client may know requests that AppSec takes too long for: they are not to make it be asked about nobody.
+#[test]
+fn requests_that_appsec_is_slow_with_do_not_switch_it_off() {
+    let site = site();
+    let mut harness = harness(&site);
+    site.appsec.is_stuck.store(true, Ordering::SeqCst);
+    let waiting: Vec<_> = (0..20)
+        .map(|_| {
+            let visit = visit([192, 0, 2, 9], "/slow");
+            harness.notify(&visit.message(visit.block())).id()
+        })
+        .collect();
+    for id in waiting {
+        assert_eq!(harness.ack(id).get(REMEDIATION), Some("allow"));
+    }
+    site.appsec.is_stuck.store(false, Ordering::SeqCst);
+    let evil = visit([192, 0, 2, 9], "/evil").ack(&mut harness);
+    assert_eq!(evil.get(REMEDIATION), Some("ban"));
 }

@@ -245,14 +245,37 @@ impl<'t> Reader<'t> {
 
     fn table(&mut self, depth: usize) -> Result<Value, String> {
         let mut entries: Vec<(String, Node)> = Vec::new();
+        // What `<<` takes in: keys of other tables, which those that are written here go before.
+        let mut merged: Vec<(String, Node)> = Vec::new();
         loop {
             let (event, place) = self.next()?;
             if event == Event::MappingEnd {
+                for (key, node) in merged {
+                    if !entries.iter().any(|(known, _)| *known == key) {
+                        entries.push((key, node));
+                    }
+                }
                 return Ok(Value::Table(entries));
             }
-            let Event::Scalar(key, ..) = event else {
+            let Event::Scalar(key, style, ..) = event else {
                 return Err(format!("{place}: a key is a text"));
             };
+            if key == "<<" && style == ScalarStyle::Plain {
+                let (event, place) = self.next()?;
+                let node = self.node(event, place.clone(), depth + 1)?;
+                let nodes = match node.value {
+                    Value::List(nodes) => nodes,
+                    _ => vec![node],
+                };
+                for node in nodes {
+                    let Value::Table(entries) = node.value else {
+                        let what = node.value.what();
+                        return Err(format!("{place}: << takes in tables, and not {what}"));
+                    };
+                    merged.extend(entries);
+                }
+                continue;
+            }
             if entries.iter().any(|(known, _)| *known == *key) {
                 return Err(format!("{place}: the key {key:?} is there twice"));
             }
@@ -301,6 +324,16 @@ mod tests {
             ("a: &x {b: 1}\nc: *x\n", "{a:{b:1},c:{b:1}}"),
             ("a: |\n  one\n  two\n", "{a:one\ntwo\n}"),
             ("a: 1\n---\na: 2\n", "{a:1}"),
+            (
+                "a: &x {b: 1, c: {d: 2}}\ne:\n  <<: *x\n  b: 3\n",
+                "{a:{b:1,c:{d:2}},e:{b:3,c:{d:2}}}",
+            ),
+            // The first of several, and what is behind them, go before the others.
+            (
+                "x: &x {b: 1}\ny: &y {b: 2, c: 3}\ne: {<<: [*x, *y], c: 4}\n",
+                "{x:{b:1},y:{b:2,c:3},e:{c:4,b:1}}",
+            ),
+            ("a: {'<<': 1}\n", "{a:{<<:1}}"),
         ] {
             assert_eq!(shown(&parse(text).unwrap()), expected, "{text:?}");
         }
@@ -317,6 +350,7 @@ mod tests {
             ("a: 1\na: 2\n", "line 2: the key \"a\" is there twice"),
             ("[a]: 1\n", "a key is a text"),
             ("a: *b\n", "a.yaml line 1"),
+            ("a: {<<: 1}\n", "line 1: << takes in tables, and not a text"),
             (&"[".repeat(100), "levels"),
         ] {
             let error = parse(text).unwrap_err();

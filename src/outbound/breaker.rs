@@ -16,6 +16,10 @@ pub struct BreakerConfig {
     /// For how long it is open before one call is let through; default 5 s, and up to a quarter more
     /// at random, so that many agents do not come back at once.
     pub open_for: Duration,
+    /// Count only that no connection can be made, and not that a request fails on one: where requests are
+    /// of others' making, who knows one that the peer is slow with could keep everybody from being asked
+    /// about. Default false.
+    pub connecting_only: bool,
 }
 
 impl Default for BreakerConfig {
@@ -23,6 +27,7 @@ impl Default for BreakerConfig {
         Self {
             failures: 5,
             open_for: Duration::from_secs(5),
+            connecting_only: false,
         }
     }
 }
@@ -44,6 +49,8 @@ pub enum BreakerState {
 pub(super) enum Verdict {
     Works,
     Fails,
+    /// It was reached, and failed with this request.
+    FailsWithThis,
     /// It did not get as far as that.
     Unknown,
 }
@@ -122,6 +129,11 @@ impl Breaker {
         let config = self.config?;
         let is_probe = passage == Passage::Probe;
         let is_closed = self.open_until_ns.load(Ordering::Acquire) == 0;
+        let verdict = match verdict {
+            Verdict::FailsWithThis if config.connecting_only => Verdict::Works,
+            Verdict::FailsWithThis => Verdict::Fails,
+            verdict => verdict,
+        };
         let change = match verdict {
             Verdict::Works if is_probe => {
                 self.in_a_row.store(0, Ordering::Relaxed);
@@ -135,7 +147,7 @@ impl Breaker {
                 }
                 None
             }
-            Verdict::Fails => {
+            Verdict::Fails | Verdict::FailsWithThis => {
                 let in_a_row = self.in_a_row.fetch_add(1, Ordering::Relaxed) + 1;
                 (is_probe || (is_closed && in_a_row >= config.failures)).then(|| {
                     let open_ns = u64::try_from(config.open_for.as_nanos()).unwrap_or(u64::MAX / 4);
@@ -161,6 +173,7 @@ mod tests {
     const CONFIG: BreakerConfig = BreakerConfig {
         failures: 3,
         open_for: Duration::from_nanos(1000),
+        connecting_only: false,
     };
 
     fn fail(breaker: &Breaker, now_ns: u64) -> Option<Change> {
@@ -224,6 +237,32 @@ mod tests {
             assert_eq!(breaker.state(999), BreakerState::Open);
             assert_eq!(breaker.state(1250), BreakerState::HalfOpen, "{random}");
         }
+    }
+
+    #[test]
+    fn what_fails_on_a_connection_counts_unless_only_connecting_does() {
+        for connecting_only in [false, true] {
+            let config = BreakerConfig {
+                connecting_only,
+                ..CONFIG
+            };
+            let breaker = Breaker::new(Some(config));
+            for now_ns in 1..=3 {
+                breaker.settle(Passage::Usual, Verdict::FailsWithThis, now_ns, 0);
+            }
+            let is_closed = breaker.state(4) == BreakerState::Closed;
+            assert_eq!(is_closed, connecting_only);
+        }
+        // Who connects again is there again, whatever becomes of the request.
+        let breaker = Breaker::new(Some(BreakerConfig {
+            connecting_only: true,
+            ..CONFIG
+        }));
+        assert_eq!([fail(&breaker, 1), fail(&breaker, 2)], [None, None]);
+        assert_eq!(fail(&breaker, 3), Some(Change::Opened));
+        let passage = breaker.pass(1003).unwrap();
+        let change = breaker.settle(passage, Verdict::FailsWithThis, 1004, 0);
+        assert_eq!(change, Some(Change::Closed));
     }
 
     #[test]

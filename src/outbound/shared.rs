@@ -146,7 +146,7 @@ impl Drop for Admitted {
 /// What an outcome says about the endpoint.
 pub(super) fn verdict(outcome: Result<u16, &OutboundFault>) -> Verdict {
     match outcome {
-        Ok(502..=504) => Verdict::Fails,
+        Ok(502..=504) => Verdict::FailsWithThis,
         Ok(_) => Verdict::Works,
         Err(fault) => match fault {
             // The peer answered, if not to our liking.
@@ -159,13 +159,20 @@ pub(super) fn verdict(outcome: Result<u16, &OutboundFault>) -> Verdict {
                 phase: Phase::Queued,
                 ..
             } => Verdict::Unknown,
+            OutboundFault::Timeout {
+                phase: Phase::Waiting | Phase::Reading,
+                ..
+            }
+            | OutboundFault::Closed {
+                phase: Phase::Waiting | Phase::Reading,
+            }
+            | OutboundFault::InvalidResponse(_) => Verdict::FailsWithThis,
             OutboundFault::Timeout { .. }
             | OutboundFault::Resolve(_)
             | OutboundFault::Connect(_)
             | OutboundFault::Proxy(_)
             | OutboundFault::Tls(_)
-            | OutboundFault::Closed { .. }
-            | OutboundFault::InvalidResponse(_) => Verdict::Fails,
+            | OutboundFault::Closed { .. } => Verdict::Fails,
         },
     }
 }

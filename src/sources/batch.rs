@@ -3,9 +3,11 @@
 //! What is read waits here until it turned out to be whole: of a file that is bad half way, or of an
 //! answer that was cut off, nothing comes into force. It takes 48 bytes a decision for as long as that.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
-use crate::agents::remediation::{Decision, DecisionStore, Expiry, SourceId, StoreError, Subject};
+use crate::agents::remediation::{
+    Decision, DecisionStore, Expiry, MAX_ORIGINS, OTHER_ORIGIN, SourceId, StoreError, Subject,
+};
 
 /// Decisions, with origin and word of each kind kept once.
 #[derive(Clone, Debug, Default)]
@@ -13,6 +15,8 @@ pub(super) struct Batch {
     kinds: Vec<Kind>,
     /// By [`key`].
     ids: HashMap<Box<str>, u16>,
+    /// The store would have no more of one source.
+    origins: HashSet<Box<str>>,
     rows: Vec<Row>,
     /// The kind that came last: decisions of one kind come one behind the other.
     last: u16,
@@ -58,12 +62,16 @@ impl Batch {
         {
             return Ok(self.last);
         }
-        self.key.clear();
-        self.key.push_str(word);
-        // No word has one: it would have to come from a text with a NUL in it, and then two kinds are
-        // taken for one only if their origins have it too.
-        self.key.push('\0');
-        self.key.push_str(origin);
+        self.set_key(origin, word);
+        let mut origin = origin;
+        if !self.ids.contains_key(self.key.as_str()) && !self.origins.contains(origin) {
+            if self.origins.len() < MAX_ORIGINS {
+                self.origins.insert(origin.into());
+            } else {
+                origin = OTHER_ORIGIN;
+                self.set_key(origin, word);
+            }
+        }
         self.last = match self.ids.get(self.key.as_str()) {
             Some(id) => *id,
             None => {
@@ -77,6 +85,15 @@ impl Batch {
             }
         };
         Ok(self.last)
+    }
+
+    fn set_key(&mut self, origin: &str, word: &str) {
+        self.key.clear();
+        self.key.push_str(word);
+        // No word has one: it would have to come from a text with a NUL in it, and then two kinds are
+        // taken for one only if their origins have it too.
+        self.key.push('\0');
+        self.key.push_str(origin);
     }
 
     pub(super) fn count(&self) -> usize {
@@ -142,8 +159,8 @@ mod tests {
     fn more_kinds_than_a_store_takes_are_refused() {
         let mut batch = Batch::default();
         let mut push = |index: u32| {
-            let origin = index.to_string();
-            batch.push(&Decision::new(Subject::AsNumber(1), "ban", &origin))
+            let word = index.to_string();
+            batch.push(&Decision::new(Subject::AsNumber(1), &word, "cscli"))
         };
         for index in 0..=65_535 {
             push(index).unwrap();

@@ -17,11 +17,26 @@ pub(super) struct Rung {
     pub(super) is_stopped: bool,
     /// To begin its next turn now, and with it from the beginning.
     pub(super) is_asked: bool,
+    /// To begin no turn.
+    is_held: bool,
 }
 
 impl Bell {
     pub(super) fn ask(&self) {
         self.ring(|rung| rung.is_asked = true);
+    }
+
+    /// Has it wait until it is [let go](Self::let_go), whatever it is asked meanwhile.
+    pub(super) fn hold(&self) {
+        self.ring(|rung| rung.is_held = true);
+    }
+
+    /// Has it begin its next turn.
+    pub(super) fn let_go(&self) {
+        self.ring(|rung| {
+            rung.is_held = false;
+            rung.is_asked = true;
+        });
     }
 
     pub(super) fn stop(&self) {
@@ -40,13 +55,17 @@ impl Bell {
         self.rings.notify_all();
     }
 
-    /// Waits until it is rung or this long. To have been asked is forgotten with it.
+    /// Waits until it is rung or this long, and then for as long as it is held. To have been asked is
+    /// forgotten with it.
     pub(super) fn wait(&self, bound: Duration) -> Rung {
         let until = after(bound);
         let mut rung = self.rung.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
-            let left = until.saturating_duration_since(Instant::now());
-            if *rung != Rung::default() || left.is_zero() {
+            let mut left = until.saturating_duration_since(Instant::now());
+            if rung.is_held && !rung.is_stopped {
+                // Until it is rung.
+                left = Duration::from_secs(3_600);
+            } else if rung.is_stopped || rung.is_asked || left.is_zero() {
                 let told = *rung;
                 rung.is_asked = false;
                 return told;
@@ -83,6 +102,14 @@ mod tests {
         let long = Duration::from_secs(60);
         assert!(bell.wait(long).is_asked);
         assert_eq!(bell.wait(Duration::ZERO), Rung::default());
+        bell.hold();
+        bell.ask();
+        let other = Arc::clone(&bell);
+        let held = std::thread::spawn(move || other.wait(Duration::ZERO));
+        std::thread::sleep(Duration::from_millis(50));
+        assert!(!held.is_finished());
+        bell.let_go();
+        assert!(held.join().unwrap().is_asked);
         let other = Arc::clone(&bell);
         let waiting = std::thread::spawn(move || other.wait(long));
         bell.stop();

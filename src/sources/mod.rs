@@ -29,7 +29,7 @@ mod warm;
 
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::mpsc::{Sender, channel};
+use std::sync::mpsc::{Sender, channel, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -289,6 +289,31 @@ impl Sources {
     pub fn resync(&self) {
         for bell in &self.pullers {
             bell.ask();
+        }
+    }
+
+    /// Has LAPIs asked no more, and writes what is known of them, for another process that takes over: a LAPI
+    /// says once what changed, to whoever has the key, so that two who ask take it from each other. What is
+    /// in force stays, and ends in time. Waits until it is written, for 5 s at most.
+    ///
+    /// After it, [`stop`](Self::stop) writes nothing: by then that process does.
+    pub fn pause(&self) {
+        for bell in &self.pullers {
+            bell.hold();
+        }
+        let (reply, written) = sync_channel(1);
+        if self.events.send(Event::Pause { reply }).is_ok() {
+            let _ = written.recv_timeout(STOP_WITHIN);
+        }
+    }
+
+    /// Has LAPIs asked again after a [`pause`](Self::pause), for all decisions: the other process did not come
+    /// to serve.
+    pub fn resume(&self) {
+        // If it has ended, nobody asks either.
+        let _ = self.events.send(Event::Resume);
+        for bell in &self.pullers {
+            bell.let_go();
         }
     }
 

@@ -35,6 +35,10 @@ pub(super) enum Event {
     },
     /// A file is not there any more.
     FileIsGone { source: usize, path: PathBuf },
+    /// To write the state, and then no more: another process does. The reply comes when it is written.
+    Pause { reply: SyncSender<()> },
+    /// To go on as before.
+    Resume,
     /// To write the state and to end.
     Stop,
 }
@@ -66,6 +70,8 @@ pub(super) struct Owner {
     /// Numbers of files that are gone, by their source.
     free: Vec<(usize, SourceId)>,
     warm: Option<Warm>,
+    /// Whether another process asks and writes now.
+    is_paused: bool,
     published_at: Instant,
     collected_at: Instant,
     clock: Clock,
@@ -107,6 +113,7 @@ impl Owner {
                 written_at: now,
                 written: None,
             }),
+            is_paused: false,
             published_at: now,
             collected_at: now,
             clock: Clock::new(),
@@ -162,8 +169,8 @@ impl Owner {
                 self.store.discard();
                 continue;
             }
-            self.store.apply(now_unix_s());
-            source.state.is_warm(kept.unix_s);
+            let changes = self.store.apply(now_unix_s());
+            source.state.is_warm(kept.unix_s, changes.added);
             tracing::info!(
                 "decisions of {name}: {} as they were {} s ago",
                 kept.batch.count(),
@@ -262,6 +269,18 @@ impl Owner {
                     let _ = reply.send(taken);
                 }
                 Ok(Event::FileIsGone { source, path }) => self.drop_file(source, path),
+                Ok(Event::Pause { reply }) => {
+                    self.write_warm();
+                    self.is_paused = true;
+                    let _ = reply.send(());
+                }
+                Ok(Event::Resume) => {
+                    self.is_paused = false;
+                    // The file may be the other process's.
+                    if let Some(warm) = &mut self.warm {
+                        warm.written = None;
+                    }
+                }
                 Err(RecvTimeoutError::Timeout) => {}
                 Ok(Event::Stop) | Err(RecvTimeoutError::Disconnected) => break,
             }
@@ -291,11 +310,11 @@ impl Owner {
             wait = wait.min(Duration::from_secs(left).max(Duration::from_millis(100)));
         }
         for owned in &self.sources {
-            if let Some(left) = owned.drops_in() {
+            if let Some(left) = owned.drops_in().filter(|_| !self.is_paused) {
                 wait = wait.min(left);
             }
         }
-        if let Some(warm) = &self.warm {
+        if let Some(warm) = self.warm.as_ref().filter(|_| !self.is_paused) {
             let left = warm.config.write_every;
             wait = wait.min(left.saturating_sub(warm.written_at.elapsed()));
         }
@@ -329,6 +348,10 @@ impl Owner {
     }
 
     fn drop_stale(&mut self) {
+        if self.is_paused {
+            // It is not asked.
+            return;
+        }
         for index in 0..self.sources.len() {
             let owned = &self.sources[index];
             if owned.drops_in() != Some(Duration::ZERO) {
@@ -351,7 +374,7 @@ impl Owner {
     }
 
     fn write_warm(&mut self) {
-        let Some(warm) = &mut self.warm else {
+        let Some(warm) = self.warm.as_mut().filter(|_| !self.is_paused) else {
             return;
         };
         warm.written_at = Instant::now();

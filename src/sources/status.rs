@@ -144,6 +144,8 @@ pub(super) struct SourceState {
 struct Inner {
     status: SourceStatus,
     files: BTreeMap<PathBuf, FileStatus>,
+    /// How many decisions of it were kept from before the last stop.
+    warm_count: usize,
     /// Since when it is stale.
     fresh_at: Instant,
     /// What was logged last, and when.
@@ -165,6 +167,7 @@ impl SourceState {
                     ..SourceStatus::default()
                 },
                 files: BTreeMap::new(),
+                warm_count: 0,
                 fresh_at: Instant::now(),
                 logged: None,
                 logged_bad: None,
@@ -204,9 +207,10 @@ impl SourceState {
         inner.logged = None;
     }
 
-    /// Its decisions are those of this second, as it was before the last stop.
-    pub(super) fn is_warm(&self, unix_s: u64) {
+    /// Its decisions, so many, are those of this second, as it was before the last stop.
+    pub(super) fn is_warm(&self, unix_s: u64, count: usize) {
         let mut inner = self.lock();
+        inner.warm_count = count;
         let age = Duration::from_secs(now_unix_s().saturating_sub(unix_s));
         inner.fresh_at = Instant::now().checked_sub(age).unwrap_or(inner.fresh_at);
         inner.status.readiness = Readiness::Warm;
@@ -254,6 +258,10 @@ impl SourceState {
 
     pub(super) fn readiness(&self) -> Readiness {
         self.lock().status.readiness
+    }
+
+    pub(super) fn warm_count(&self) -> usize {
+        self.lock().warm_count
     }
 
     /// How long it has said nothing.

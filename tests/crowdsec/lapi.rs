@@ -196,21 +196,28 @@ impl Lapi {
     }
 
     pub(crate) fn cscli(&self, arguments: &[&str]) -> String {
-        let output = Command::new(installed().join("cscli"))
-            .arg("-c")
-            .arg(self.folder.join("config.yaml"))
-            .args(arguments)
-            .current_dir(&self.folder)
-            .stdin(Stdio::null())
-            .output()
-            .unwrap();
-        let said = String::from_utf8_lossy(&output.stdout).into_owned();
-        let errors = String::from_utf8_lossy(&output.stderr);
-        assert!(
-            output.status.success(),
-            "cscli {arguments:?}: {said}{errors}"
-        );
-        said + &errors
+        for tries in 0.. {
+            let output = Command::new(installed().join("cscli"))
+                .arg("-c")
+                .arg(self.folder.join("config.yaml"))
+                .args(arguments)
+                .current_dir(&self.folder)
+                .stdin(Stdio::null())
+                .output()
+                .unwrap();
+            let said = String::from_utf8_lossy(&output.stdout).into_owned();
+            let errors = String::from_utf8_lossy(&output.stderr);
+            if output.status.success() {
+                return said + &errors;
+            }
+            // Its database waits for a slow disk no longer than a moment, and nothing was done then.
+            assert!(
+                errors.contains("database is locked") && tries < 5,
+                "cscli {arguments:?}: {said}{errors}"
+            );
+            std::thread::sleep(Duration::from_millis(200));
+        }
+        unreachable!("it returns or fails")
     }
 
     pub(crate) fn add(&self, address: &str, duration: &str) {

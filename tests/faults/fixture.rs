@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::fmt;
 use std::fs::{self, File};
-use std::io::{self, Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -872,4 +872,32 @@ pub(crate) fn sh(script: &str, arguments: &[&OsStr]) {
         .args(arguments)
         .status();
     assert!(status.expect("there is a shell").success(), "{script}");
+}
+
+/// A LAPI with this answer to every question, and the first lines of the questions to it.
+pub(crate) fn lapi(body: &'static str) -> (String, Arc<Mutex<Vec<String>>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let url = format!("http://{}/", listener.local_addr().expect("it has one"));
+    let asked = Arc::<Mutex<Vec<String>>>::default();
+    let paths = Arc::clone(&asked);
+    std::thread::spawn(move || {
+        for mut socket in listener.incoming().flatten() {
+            let mut head = BufReader::new(socket.try_clone().expect("a descriptor"));
+            let mut path = String::new();
+            let mut line = String::new();
+            while head.read_line(&mut line).is_ok_and(|len| len > 2) {
+                if path.is_empty() {
+                    path.clone_from(&line);
+                }
+                line.clear();
+            }
+            paths.lock().unwrap().push(path);
+            let len = body.len();
+            let _ = write!(
+                socket,
+                "HTTP/1.1 200 OK\r\ncontent-length: {len}\r\nconnection: close\r\n\r\n{body}"
+            );
+        }
+    });
+    (url, asked)
 }

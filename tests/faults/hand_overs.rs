@@ -11,7 +11,7 @@ use nix::unistd::Pid;
 
 use crate::fixture::{
     ALLOWED, BINARY, DRIVERS, Folder, Launch, Peer, Server, SetOnDrop, Stream, Traffic, children,
-    eventually, is_gone, notify, own_loopback_address, scrape, sh,
+    eventually, is_gone, lapi, notify, own_loopback_address, scrape, sh,
 };
 
 /// A copy of the binary that a test can replace. Written by another process: a child of this one
@@ -316,4 +316,47 @@ fn connects_during_a_hand_over() {
         kill(new, Signal::SIGTERM).expect("it serves");
         eventually("the new process ends", || is_gone(new));
     }
+}
+
+/// A LAPI says once what changed, to whoever has the key: while a new process starts, it alone asks.
+#[test]
+fn who_hands_over_leaves_the_lapi_to_the_new_process() {
+    let folder = Folder::new();
+    let copy = copy_of_binary(&folder);
+    let (url, asked) = lapi(r#"{"new":null,"deleted":null}"#);
+    let path = folder.write(
+        "ringspoa.toml",
+        format!(
+            "[remediation]\nstate-file = \"{}\"\n[remediation.crowdsec]\nurl = \"{url}\"\nkey = \"key\"\n\
+             update-frequency-ms = 50\n",
+            folder.file("decisions").display()
+        ),
+    );
+    let server = Launch::new(&folder)
+        .program(copy)
+        .path("--config", &path)
+        .start();
+    let count = || asked.lock().unwrap().len();
+    eventually("it asks", || count() > 2);
+    replace_binary(&folder, "exec sleep 100");
+    server.signal(Signal::SIGUSR2);
+    let mut hanging = Vec::new();
+    eventually("a new process", || {
+        hanging = children(server.pid());
+        !hanging.is_empty()
+    });
+    assert!(
+        folder.file("decisions").exists(),
+        "kept for the new process"
+    );
+    // One question may have been on its way.
+    std::thread::sleep(Duration::from_millis(100));
+    let before = count();
+    std::thread::sleep(Duration::from_millis(400));
+    assert_eq!(count(), before, "{:?}", asked.lock().unwrap());
+    kill(hanging[0], Signal::SIGKILL).expect("it hangs");
+    server.await_line("the hand-over failed, this process goes on: ", 1);
+    eventually("it asks again", || count() > before + 2);
+    assert!(asked.lock().unwrap()[before].contains("startup=true"));
+    restore_binary(&folder);
 }

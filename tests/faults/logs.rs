@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
-use crate::fixture::{Folder, Launch, Server, Traffic, eventually};
+use crate::fixture::{Folder, Launch, Server, Traffic, eventually, lapi};
 
 /// Makes it say much: about peers that send no frames, failed and good reloads, and every frame.
 fn make_it_talk(server: &Server) {
@@ -101,4 +101,36 @@ fn exit_codes_do_not_need_a_log() {
             "{shell}: a second signal"
         );
     }
+}
+
+/// What a LAPI or a file says begins no line of its own in the log, and moves no cursor.
+#[test]
+fn what_others_say_stays_in_its_line() {
+    let folder = Folder::new();
+    let (url, _) = lapi(
+        r#"{"new":[{"id":1,"origin":"cscli","type":"ban","scope":"Ip","duration":"4h",
+            "value":"x\nerror: none of ours\r<3>nor this\u001b[2J"}],"deleted":null}"#,
+    );
+    let crowdsec = format!("[remediation.crowdsec]\nurl = \"{url}\"\nkey = \"key\"\n");
+    let path = folder.write("ringspoa.toml", &crowdsec);
+    let server = Launch::new(&folder).path("--config", &path).start();
+    server.await_line("an answer has 1 bad ones", 1);
+    let log = server.finish();
+    let is_ours = |line: &str| {
+        let levels = ["error: ", "warn: ", "info: "];
+        levels.iter().any(|level| line.starts_with(level)) || line.starts_with("    ")
+    };
+    assert!(log.lines().all(is_ours), "{log}");
+    assert!(!log.contains("\nerror:"), "{log}");
+    assert!(!log.contains(['\r', '\u{1b}']), "{log}");
+
+    let list = folder.write("list.csv", "192.0.2.1,ban,\"4h\u{1b}[2J\"\n");
+    let text = format!("[[remediation.list]]\npath = \"{}\"\n", list.display());
+    folder.replace("ringspoa.toml", text);
+    let (code, log) = Launch::new(&folder)
+        .path("--config", &folder.file("ringspoa.toml"))
+        .fails();
+    assert_eq!(code, Some(1), "{log}");
+    assert!(log.contains("is no end of a decision"), "{log}");
+    assert!(!log.contains('\u{1b}'), "{log}");
 }

@@ -24,9 +24,15 @@ const BANNED: &str = "192.0.2.1";
 const SUSPECT: &str = "192.0.2.2";
 const FREE: &str = "10.1.1.1";
 
+/// The socket of the frontend that makes HTTP/2 of HTTP/1.1.
+const TO_HTTP2: &str = "to-http2.sock";
+
 const FORM: &str = "application/x-www-form-urlencoded";
 
-/// A stub of a captcha provider, on loopback: `four` solves its captchas.
+/// What a stub answers to a head in lower case and a body: a status and JSON.
+type Judge = fn(head: &str, body: &str) -> (u16, &'static str);
+
+/// A stub of a captcha provider or an AppSec, on loopback.
 struct ProviderStub {
     address: SocketAddr,
     is_over: Arc<AtomicBool>,
@@ -34,7 +40,18 @@ struct ProviderStub {
 }
 
 impl ProviderStub {
+    /// A provider whose captchas `four` solves.
     fn start() -> Self {
+        Self::judging(|_, body| {
+            let has = |pair: &str| body.split('&').any(|field| field == pair);
+            match has("secret=hush") && has("response=four") {
+                true => (200, r#"{"success":true}"#),
+                false => (200, r#"{"success":false}"#),
+            }
+        })
+    }
+
+    fn judging(judge: Judge) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let address = listener.local_addr().expect("its address");
         let is_over = Arc::new(AtomicBool::new(false));
@@ -44,7 +61,7 @@ impl ProviderStub {
                 if over.load(Ordering::SeqCst) {
                     return;
                 }
-                answer(&stream);
+                answer(&stream, judge);
             }
         });
         Self {
@@ -56,7 +73,7 @@ impl ProviderStub {
 }
 
 /// One question a connection.
-fn answer(mut stream: &TcpStream) {
+fn answer(mut stream: &TcpStream, judge: Judge) {
     let timeout = Some(Duration::from_secs(2));
     stream.set_read_timeout(timeout).expect("a timeout");
     let mut reader = BufReader::new(stream);
@@ -77,14 +94,10 @@ fn answer(mut stream: &TcpStream) {
         return;
     }
     let body = String::from_utf8_lossy(&body);
-    let has = |pair: &str| body.split('&').any(|field| field == pair);
-    let text = format!(
-        r#"{{"success":{}}}"#,
-        has("secret=hush") && has("response=four")
-    );
+    let (status, text) = judge(&head, &body);
     let _ = write!(
         stream,
-        "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\
+        "HTTP/1.1 {status} x\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\
          connection: close\r\n\r\n{text}",
         text.len()
     );
@@ -172,7 +185,12 @@ fn start(version: Version, sample: &str, agent: &Folder) -> Haproxy {
     let path = |folder: &Folder, name: &str| folder.file(name).display().to_string();
     let pages = root.join("dist/pages").display().to_string();
     let origin = format!("unix@{}", path(&own, "origin.sock"));
-    let bind = format!("bind unix@{} accept-proxy", path(&own, "http.sock"));
+    let http2 = path(&own, "http2.sock");
+    // Clients come over HTTP/1.1, or over HTTP/2 by way of a frontend that makes it of HTTP/1.1.
+    let bind = format!(
+        "bind unix@{} accept-proxy\n    bind unix@{http2} accept-proxy proto h2",
+        path(&own, "http.sock")
+    );
     let config = replaced(
         &read(sample),
         &[
@@ -190,7 +208,10 @@ fn start(version: Version, sample: &str, agent: &Folder) -> Haproxy {
         "haproxy.cfg",
         &format!(
             "{config}\nfrontend origin\n    bind {origin}\n    \
-             http-request return status 200 hdr set-cookie app=1 hdr x-app 1\n"
+             http-request return status 200 hdr set-cookie app=1 hdr x-app 1 hdr x-seen \"%[req.hdr(x-hop)]\"\n\
+             frontend to_http2\n    bind unix@{} accept-proxy\n    default_backend http2\n\
+             backend http2\n    server web unix@{http2} proto h2 send-proxy\n",
+            path(&own, TO_HTTP2)
         ),
     );
     // A machine that does much else may be late.
@@ -203,6 +224,16 @@ fn start(version: Version, sample: &str, agent: &Folder) -> Haproxy {
 fn send(haproxy: &Haproxy, client: &str, request: Request) -> Response {
     let ip: IpAddr = client.parse().expect("an address");
     haproxy.send(&request.behind_proxy(ip))
+}
+
+#[track_caller]
+fn send_over_http2(haproxy: &Haproxy, client: &str, request: Request) -> Response {
+    let ip: IpAddr = client.parse().expect("an address");
+    let request = request.behind_proxy(ip);
+    let socket = haproxy.socket().with_file_name(TO_HTTP2);
+    request
+        .send(&socket)
+        .unwrap_or_else(|error| panic!("{request:?}: {error}"))
 }
 
 #[track_caller]
@@ -250,7 +281,10 @@ fn assert_page(response: &Response, status: u16, parts: &[&str]) {
 
 pub(crate) fn the_crowdsec_sample_shows_pages_and_captchas(version: Version) {
     let stub = ProviderStub::start();
-    let agent = Agent::prepare(&stub, "192.0.2.1,ban\n192.0.2.2,captcha\n");
+    let agent = Agent::prepare(
+        &stub,
+        "192.0.2.1,ban\n192.0.2.2,captcha\n192.0.2.3,challenge\n",
+    );
     let binary = agent.start();
     let haproxy = start(version, "crowdsec.cfg", &agent.folder);
 
@@ -258,8 +292,13 @@ pub(crate) fn the_crowdsec_sample_shows_pages_and_captchas(version: Version) {
     assert_passed(&free);
     assert_eq!(free.all("set-cookie"), ["app=1"]);
 
-    // Turned away: with a page, or with a word for who takes no pages.
+    // Turned away: with a page, or with a word for who takes no pages. So are those that are to solve a
+    // challenge, which there is not.
     let contact = "href=\"mailto:x@example\"";
+    assert_page(&get(&haproxy, "192.0.2.3"), 403, &["Access denied"]);
+    // IPv4 clients of a socket that takes both are the clients that they are.
+    assert_page(&get(&haproxy, "::ffff:192.0.2.1"), 403, &[contact]);
+    assert_passed(&get(&haproxy, "::192.0.2.1"));
     assert_page(
         &get(&haproxy, BANNED),
         403,
@@ -307,6 +346,9 @@ pub(crate) fn the_crowdsec_sample_shows_pages_and_captchas(version: Version) {
     for (path, location) in [
         ("/p?x=1", "/p?x=1"),
         ("//evil.example/p", "/evil.example/p"),
+        // As browsers read `Location`, a backslash is a slash.
+        ("/\\evil.example/p", "/evil.example/p"),
+        ("/\\/\\evil.example\\p", "/evil.example\\p"),
     ] {
         let solved = post(path, "four");
         assert_eq!(
@@ -450,5 +492,131 @@ pub(crate) fn a_decision_of_cscli_reaches_haproxy(version: Version) {
     wait_for_status(&haproxy, BANNED, 200);
     assert_eq!(haproxy.complaints(), [""; 0]);
     drop(haproxy);
+    binary.finish();
+}
+
+/// AppSec as the tests have it: `evil` in what it is told is to be turned away.
+fn judged_by_appsec(head: &str, body: &str) -> (u16, &'static str) {
+    let told = |name: &str| {
+        let mut lines = head.lines();
+        let value = lines.find_map(|line| line.strip_prefix(name)?.strip_prefix(": "));
+        value.unwrap_or_default()
+    };
+    let uri = told("x-crowdsec-appsec-uri");
+    let is_whole = told("x-crowdsec-appsec-api-key") == "waf-key"
+        && told("x-crowdsec-appsec-ip") == FREE
+        && told("x-crowdsec-appsec-host") == "test"
+        && told("x-crowdsec-appsec-transaction-id").len() == 36
+        && ["11", "20"].contains(&told("x-crowdsec-appsec-http-version"))
+        // A path, also of the absolute URL that HTTP/2 has.
+        && uri.starts_with('/');
+    if !is_whole {
+        return (403, r#"{"action":"ban"}"#);
+    }
+    let is_post = told("x-crowdsec-appsec-verb") == "post";
+    if uri.contains("challenge") {
+        (
+            403,
+            r#"{"action":"challenge","http_status":200,"user_body_content":"<html>"}"#,
+        )
+    } else if uri.contains("captcha") {
+        (403, r#"{"action":"captcha","http_status":403}"#)
+    } else if [
+        uri,
+        told("cookie"),
+        told("x-hop"),
+        if is_post { body } else { "" },
+    ]
+    .iter()
+    .any(|part| part.contains("evil"))
+    {
+        (403, r#"{"action":"ban","http_status":403}"#)
+    } else {
+        (200, r#"{"action":"allow","http_status":200}"#)
+    }
+}
+
+pub(crate) fn appsec_judges_requests_over_http_1_and_2(version: Version) {
+    let stub = ProviderStub::start();
+    let appsec = ProviderStub::judging(judged_by_appsec);
+    let agent = Agent::prepare(&stub, "192.0.2.1,ban\n");
+    let text = format!(
+        "{}\n[remediation.appsec]\nurl = \"http://{}/\"\napi-key = \"waf-key\"\ntimeout = \"350ms\"\n",
+        settings(&agent.list, stub.address, "mailto:x@example"),
+        appsec.address
+    );
+    fs::write(&agent.config, text).expect("a file of ours");
+    let binary = agent.start();
+    let haproxy = start(version, "crowdsec.cfg", &agent.folder);
+    for send in [send, send_over_http2] {
+        assert_passed(&send(&haproxy, FREE, Request::get("/p?x=1")));
+        assert_page(
+            &send(&haproxy, FREE, Request::get("/p?x=evil")),
+            403,
+            &["Access denied"],
+        );
+        let post = |body: &str| send(&haproxy, FREE, Request::post("/form", body.into()));
+        assert_passed(&post("a=good"));
+        assert_eq!(post("a=evil").status, 403);
+        let cookie = |request: Request| request.header("cookie", "a=evil");
+        assert_eq!(send(&haproxy, FREE, cookie(Request::get("/"))).status, 403);
+        // A captcha that AppSec wants is shown.
+        assert_page(
+            &send(&haproxy, FREE, Request::get("/captcha")),
+            200,
+            &["x-captcha"],
+        );
+        // A challenge that it wants is not served, and does not pass; that is told once.
+        assert_page(
+            &send(&haproxy, FREE, Request::get("/challenge")),
+            403,
+            &["Access denied"],
+        );
+        assert_eq!(send(&haproxy, BANNED, Request::get("/")).status, 403);
+    }
+    // What the client's `Connection` names is not hidden from it, as it is not from the application.
+    let hop = |value: &str| {
+        let request = Request::get("/").header("connection", "x-hop, cookie");
+        send(&haproxy, FREE, request.header("x-hop", value))
+    };
+    assert_eq!(hop("good").header("x-seen"), "good");
+    assert_eq!(hop("evil").status, 403);
+    assert_eq!(hop("\u{1}evil").status, 403);
+    let told =
+        "AppSec wants a client to solve a challenge, which is not served here: it gets ban instead";
+    assert_eq!(binary.output().matches(told).count(), 1);
+    assert_eq!(haproxy.complaints(), [""; 0]);
+    drop(haproxy);
+    binary.finish();
+}
+
+/// Whom the agent cannot be asked about is not let through for that, whatever else fails open: the length is
+/// the client's to choose.
+pub(crate) fn requests_that_are_too_long_to_be_asked_about_do_not_pass(version: Version) {
+    let stub = ProviderStub::start();
+    let agent = Agent::prepare(&stub, "192.0.2.1,ban\n192.0.2.2,captcha\n");
+    let binary = agent.start();
+    for (sample, refused) in [("crowdsec.cfg", 431), ("crowdsec-fail-closed.cfg", 503)] {
+        let haproxy = start(version, sample, &agent.folder);
+        wait_for_status(&haproxy, FREE, 200);
+        let long = |len: usize| format!("/{}", "x".repeat(len));
+        // A path is in the message twice.
+        for request in [
+            Request::get(&long(34_000)),
+            Request::post(&long(10_000), vec![b'x'; 51_200]),
+        ] {
+            let send = |client| send(&haproxy, client, request.clone());
+            if version.has_multiplexer() {
+                assert_eq!(send(FREE).status, refused);
+                assert_eq!(send(SUSPECT).status, refused);
+                assert_ne!(send(BANNED).status, 200);
+            } else {
+                // In fragments it fits.
+                assert_passed(&send(FREE));
+                assert_page(&send(SUSPECT), 200, &["x-captcha"]);
+                assert_eq!(send(BANNED).status, 403);
+            }
+        }
+    }
     binary.finish();
 }

@@ -70,6 +70,8 @@ scenarios! {
     bouncer::the_open_crowdsec_sample_fails_open,
     bouncer::the_closed_crowdsec_sample_fails_closed,
     bouncer::a_decision_of_cscli_reaches_haproxy,
+    bouncer::appsec_judges_requests_over_http_1_and_2,
+    bouncer::requests_that_are_too_long_to_be_asked_about_do_not_pass,
     concurrency::twenty_streams_are_pipelined_and_answered_in_reverse,
     concurrency::two_threads_over_tcp,
     concurrency::two_threads_over_a_unix_socket,

@@ -14,6 +14,7 @@ fn endpoint(outbound: &Outbound, stub: &Stub) -> Endpoint {
     let breaker = BreakerConfig {
         failures: 3,
         open_for: Duration::from_millis(400),
+        ..BreakerConfig::default()
     };
     let config = EndpointConfig {
         breaker: Some(breaker),

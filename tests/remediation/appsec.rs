@@ -55,6 +55,9 @@ fn what_appsec_is_told() {
             ("user-agent", "curl/8"),
             ("accept", "*/*"),
             ("accept", "text/html"),
+            // HAProxy passes on what the client's `Connection` names, so AppSec is to see it too.
+            ("x-hop", "1"),
+            ("x-control", "a b"),
             ("x-crowdsec-appsec-ip", "192.0.2.77"),
             ("x-crowdsec-appsec-uri", "/p?x=1"),
             ("x-crowdsec-appsec-verb", "GET"),

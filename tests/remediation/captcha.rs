@@ -41,6 +41,11 @@ fn what_the_provider_is_asked() {
         assert_eq!(field(question, "remoteip").as_deref(), address);
         assert!(!format!("{question:?}").contains("secret&1"));
     }
+    // One that is in IPv6 for HAProxy's sake is told as what it is.
+    let mut site = shop(r#", "send_remote_ip": true"#);
+    site.http(&visit(&format!("::ffff:{SUSPECT}"), "shop.example").with_solution());
+    let asked = site.asked();
+    assert_eq!(field(&asked[0].1, "remoteip").as_deref(), Some(SUSPECT));
 }
 
 #[test]

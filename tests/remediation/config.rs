@@ -65,6 +65,25 @@ fn what_is_wrong_with_a_host_is_said() {
     assert_eq!(url(b"b.example"), "mailto:a@b?subject=a%20b");
 }
 
+/// A longer one would make answers that do not fit into a frame, and those that are banned pass.
+#[test]
+fn texts_for_pages_have_a_greatest_length() {
+    let host = |len| {
+        let text = "x".repeat(len);
+        format!(r#"{{ "host": "a.example", "ban": {{ "contact_us_url": "{text}" }} }}"#)
+    };
+    let (longest, problems) = policy(&[&host(2048)], None);
+    assert_eq!(problems, []);
+    let ack = site_of(longest).http(&visit(BANNED, "a.example"));
+    assert_eq!(ack.get(REMEDIATION), Some("ban"));
+    let (too_long, problems) = policy(&[&host(2049)], None);
+    let text = problems[0].to_string();
+    let start = "host 1: ban.contact_us_url has 2049 bytes: want 2048 at most";
+    assert!(text.starts_with(start) && problems[0].is_error, "{text}");
+    let ack = site_of(too_long).http(&visit(BANNED, "a.example"));
+    assert_eq!(ack.get(REMEDIATION), Some("ban"));
+}
+
 #[test]
 fn who_is_always_let_through_is_not_asked_about() {
     let settings = PolicySettings {

@@ -550,3 +550,115 @@ fn a_lapi_on_a_socket() {
         "{head}"
     );
 }
+
+/// Bans of so many addresses, from this id on.
+fn bans(from: i64, count: i64) -> Vec<String> {
+    let address = |id: i64| format!("10.{}.{}.{}", id >> 16 & 255, id >> 8 & 255, id & 255);
+    (from..from + count)
+        .map(|id| ban(id, &address(id)))
+        .collect()
+}
+
+#[test]
+fn an_answer_that_is_cut_short_does_not_take_what_was_kept() {
+    let folder = Folder::new();
+    let config = |stub: &Stub| SourcesConfig {
+        sources: vec![SourceConfig::new("main", quick(stub.url()))],
+        warm: Some(WarmConfig::new(folder.path().join("decisions"))),
+        ..SourcesConfig::default()
+    };
+    let stub = Stub::new(says(&bans(1, 500), &[]));
+    let sources = Sources::start(config(&stub)).unwrap();
+    assert!(sources.wait_ready(PATIENCE));
+    sources.stop();
+    drop(sources);
+    // The first answer of the next start has three of them; it is not believed at once.
+    let asked = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let count = Arc::clone(&asked);
+    let (few, all) = (body(&bans(1, 3), &[]), body(&bans(1, 500), &[]));
+    let stub = Stub::new(Arc::new(move |_, socket| {
+        let number = count.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+        let text = if number == 0 { &few } else { &all };
+        let _ = socket.write_all(&answer("200 OK", text));
+    }));
+    let sources = Sources::start(config(&stub)).unwrap();
+    stub.wait_for(1);
+    wait_until("it says so", || status(&sources).last_failure.is_some());
+    let text = status(&sources).last_failure.unwrap().text;
+    assert!(text.contains("of 500 decisions the answer has 3"), "{text}");
+    assert!(is_banned(&sources, "10.0.1.1"));
+    stub.wait_for(2);
+    assert!(is_banned(&sources, "10.0.1.1"));
+}
+
+#[test]
+fn who_is_paused_asks_nothing_and_has_written_all() {
+    let folder = Folder::new();
+    let path = folder.path().join("decisions");
+    let stub = Stub::new(says(&[ban(1, "192.0.2.1")], &[]));
+    let sources = Sources::start(SourcesConfig {
+        sources: vec![SourceConfig::new("main", quick(stub.url()))],
+        warm: Some(WarmConfig::new(&path)),
+        ..SourcesConfig::default()
+    })
+    .unwrap();
+    assert!(sources.wait_ready(PATIENCE));
+    stub.then(says(&[ban(2, "192.0.2.2")], &[]));
+    wait_until("it is there", || is_banned(&sources, "192.0.2.2"));
+    sources.pause();
+    assert!(path.exists(), "written before it returns");
+    let asked = stub.asked().len();
+    std::thread::sleep(Duration::from_millis(300));
+    assert_eq!(stub.asked().len(), asked);
+    assert!(is_banned(&sources, "192.0.2.1"), "what was there holds");
+    // Another process begins with what this one has now.
+    let next = Sources::at_rest(SourcesConfig {
+        sources: vec![SourceConfig::new("main", quick(stub.url()))],
+        warm: Some(WarmConfig::new(&path)),
+        ..SourcesConfig::default()
+    })
+    .unwrap();
+    assert!(is_banned(&next, "192.0.2.2"));
+    // It failed to start: this one goes on, and has missed what the other was told.
+    sources.resume();
+    stub.wait_for(1);
+    assert!(stub.asked()[asked].is_full());
+    // And at its end it leaves alone what the other process writes.
+    sources.pause();
+    std::fs::write(&path, "of the other process").unwrap();
+    sources.stop();
+    assert_eq!(std::fs::read(&path).unwrap(), b"of the other process");
+}
+
+#[test]
+fn a_hundred_thousand_origins_are_not_a_hundred_thousand_kinds() {
+    const COUNT: i64 = 100_000;
+    let decisions: Vec<String> = (1..=COUNT)
+        .map(|id| {
+            format!(
+                "{{\"id\":{id},\"origin\":\"lists\",\"type\":\"ban\",\"scope\":\"Ip\",\
+                 \"value\":\"10.{}.{}.{}\",\"duration\":\"1h\",\"scenario\":\"list-{id}\"}}",
+                id >> 16 & 255,
+                id >> 8 & 255,
+                id & 255
+            )
+        })
+        .collect();
+    let stub = Stub::new(says(&decisions, &[]));
+    let sources = ready(quick(stub.url()));
+    let snapshot = sources.snapshots().current();
+    assert_eq!(snapshot.count(), 100_000);
+    let first = snapshot.lookup("10.0.0.1".parse().unwrap()).unwrap();
+    assert_eq!(first.origin(), "lists:list-1");
+    let last = snapshot.lookup("10.1.134.160".parse().unwrap()).unwrap();
+    assert_eq!(last.origin(), "other");
+    assert!(snapshot.kinds().len() < 5_000, "{}", snapshot.kinds().len());
+    // Another source has room for its own.
+    let active = sources.status().active;
+    assert!(active.len() < 5_000, "{}", active.len());
+    // And deletions find theirs.
+    stub.then(says(&[], &decisions[..]));
+    wait_until("all are gone", || {
+        sources.snapshots().current().count() == 0
+    });
+}

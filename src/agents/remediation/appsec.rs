@@ -1,5 +1,6 @@
 //! What AppSec, CrowdSec's web application firewall, is asked about a request, and what its answer means.
 
+use std::borrow::Cow;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use super::outside::{
 };
 use super::problem::{Problems, shown};
 use super::settings::{AppSecSettings, Secret};
-use super::words::RemediationWords;
+use super::words::{CHALLENGE, RemediationWords};
 use crate::message::Headers;
 
 const DEFAULT_TIMEOUT: Duration = Duration::from_millis(200);
@@ -113,8 +114,9 @@ impl AppSec {
 
     /// The question about a request; `None` if too little is known of it to ask.
     ///
-    /// The client's headers go along, except those of its connection and those that AppSec would take
-    /// for ours.
+    /// The client's headers go along, with spaces for control characters, except those of its connection
+    /// and those that AppSec would take for ours. Those that its `Connection` names go along too: HAProxy
+    /// passes them on to the application, and a client is not to hide any from AppSec.
     #[must_use]
     pub fn question(&self, about: &InspectedRequest<'_>) -> Option<OutsideRequest> {
         let headers = about.headers?;
@@ -123,8 +125,8 @@ impl AppSec {
         request.is_post = !about.body.is_empty();
         request.body = Bytes::copy_from_slice(about.body);
         for header in headers {
-            if !is_ours(header.name) && !is_of_connection(header.name, &headers) {
-                request.push_header(header.name, header.value);
+            if !is_ours(header.name) && !is_of_connection(header.name) {
+                request.push_header(header.name, &without_controls(header.value));
             }
         }
         let address = address.to_canonical().to_string();
@@ -140,7 +142,7 @@ impl AppSec {
             ("x-crowdsec-appsec-transaction-id", about.id),
         ] {
             if let Some(value) = value {
-                request.push_header(name.as_bytes(), value);
+                request.push_header(name.as_bytes(), &without_controls(value));
             }
         }
         Some(request)
@@ -158,6 +160,7 @@ impl AppSec {
         let passes = AppSecVerdict {
             remediation: Remediation::Allow,
             http_status: None,
+            wants_challenge: false,
             failure: None,
         };
         let failure = match result {
@@ -192,6 +195,7 @@ impl AppSec {
                                     .http_status
                                     .and_then(|status| u16::try_from(status.as_u64()?).ok())
                                     .filter(|status| (100..600).contains(status)),
+                                wants_challenge: read.action.as_deref() == Some(CHALLENGE),
                                 failure: None,
                             };
                         }
@@ -213,6 +217,7 @@ impl AppSec {
                 FailureAction::Captcha => Remediation::Captcha,
             },
             http_status: None,
+            wants_challenge: false,
             failure: Some(failure),
         }
     }
@@ -225,6 +230,9 @@ pub struct AppSecVerdict {
     pub remediation: Remediation,
     /// The status that a client that is turned away is to get, if it says one.
     pub http_status: Option<u16>,
+    /// Whether it has a challenge for the client, which is not served: its word counts, as
+    /// [`RemediationWords`] have it.
+    pub wants_challenge: bool,
     /// Why it says nothing, if so.
     pub failure: Option<AppSecFailure>,
 }
@@ -332,7 +340,7 @@ fn is_ours(name: &[u8]) -> bool {
 
 /// Whether a header is about the client's connection or the request's framing (RFC 9110, 7.6.1), which
 /// are others here.
-fn is_of_connection(name: &[u8], headers: &Headers<'_>) -> bool {
+fn is_of_connection(name: &[u8]) -> bool {
     const NAMES: [&str; 12] = [
         "connection",
         "content-length",
@@ -347,12 +355,20 @@ fn is_of_connection(name: &[u8], headers: &Headers<'_>) -> bool {
         "transfer-encoding",
         "upgrade",
     ];
-    // The second list is of the client's making: no longer than this is read of it.
-    const MAX_NAMED: usize = 16;
-    let is = |other: &[u8]| name.eq_ignore_ascii_case(other.trim_ascii());
-    NAMES.iter().any(|other| is(other.as_bytes()))
-        || headers.get("connection").is_some_and(|named| {
-            let mut named = named.split(|&byte| byte == b',').take(MAX_NAMED);
-            named.any(is)
-        })
+    let mut names = NAMES.iter();
+    names.any(|other| name.eq_ignore_ascii_case(other.as_bytes()))
+}
+
+/// A value that can be sent: HAProxy takes control characters from clients, and AppSec refuses them.
+fn without_controls(value: &[u8]) -> Cow<'_, [u8]> {
+    let is_control = |byte: u8| (byte < b' ' && byte != b'\t') || byte == 0x7f;
+    if !value.iter().any(|&byte| is_control(byte)) {
+        return Cow::Borrowed(value);
+    }
+    let bytes = value.iter();
+    Cow::Owned(
+        bytes
+            .map(|&byte| if is_control(byte) { b' ' } else { byte })
+            .collect(),
+    )
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -15,15 +15,21 @@ use super::geo::{GeoDatabases, Place};
 use super::messages::{CrowdsecHttpBody, CrowdsecHttpNoBody, CrowdsecTcp, HttpRequest, VARIABLES};
 use super::outside::{EndpointKind, NoAnswer, OutsideAnswer, OutsideRequest};
 use super::policy::Policy;
+use super::words::CHALLENGE;
 use crate::agent::{Agent, AgentError, Reply, Router, Ticket};
 use crate::outbound::{
-    Endpoint, EndpointConfig, EndpointError, FailureKind, Method, Outbound, OutboundError, Request,
-    Response,
+    BreakerConfig, Endpoint, EndpointConfig, EndpointError, FailureKind, Method, Outbound,
+    OutboundError, Request, Response,
 };
 
 /// Questions end so long before the agent's deadline, to have their verdict answered and not the
 /// fallback.
 const MARGIN: Duration = Duration::from_millis(5);
+
+/// Questions of an endpoint that wait for one of its connections, within their time: a burst that finds
+/// all of them taken would pass unjudged otherwise. Each is as long as its request: 64 MB together where those
+/// have 64 KiB.
+const MAX_QUEUED: usize = 1024;
 
 /// What CrowdSec's bouncer for HAProxy does, with the same messages and variables.
 ///
@@ -74,7 +80,45 @@ struct Parts {
     /// How long a request may wait for all questions together.
     patience: Duration,
     /// Of all agents there were, also under other policies.
-    cores: Arc<Mutex<Vec<Arc<CoreCounts>>>>,
+    cores: Arc<Mutex<Cores>>,
+    /// Whether it was told that challenges are not served.
+    told_of_challenges: AtomicBool,
+}
+
+impl Parts {
+    /// Once: a client decides how often it happens.
+    fn tell_of_challenges(&self) {
+        if !self.told_of_challenges.swap(true, Ordering::Relaxed) {
+            let meaning = self.policy.words().remediation(CHALLENGE);
+            tracing::warn!(
+                "AppSec wants a client to solve a challenge, which is not served here: it gets {meaning} \
+                 instead, as do others from now on; see words in [remediation]"
+            );
+        }
+    }
+}
+
+/// What agents have counted.
+#[derive(Debug, Default)]
+struct Cores {
+    present: Vec<Arc<CoreCounts>>,
+    /// The sum of those that are gone: each reload makes new ones.
+    gone: BouncerCounts,
+}
+
+impl Cores {
+    /// Adds up what those have counted that nobody counts on any more, and forgets them.
+    fn retire(&mut self) {
+        let Self { present, gone } = self;
+        present.retain(|core| {
+            // Agents have a hold on theirs, and so does each question that is out.
+            let is_present = Arc::strong_count(core) > 1;
+            if !is_present {
+                gone.add(core);
+            }
+            is_present
+        });
+    }
 }
 
 impl Bouncer {
@@ -126,14 +170,22 @@ impl Bouncer {
         decisions: Arc<SnapshotCell>,
         outbound: &Outbound,
         deadline: Duration,
-        cores: Arc<Mutex<Vec<Arc<CoreCounts>>>>,
+        cores: Arc<Mutex<Cores>>,
     ) -> Result<Self, EndpointError> {
         let endpoint = |need: &super::outside::EndpointNeed| {
             let name = match need.kind {
                 EndpointKind::Captcha => "captcha",
                 EndpointKind::AppSec => "appsec",
             };
-            outbound.endpoint(EndpointConfig::new(name, need.url.as_str()))
+            outbound.endpoint(EndpointConfig {
+                max_queued: MAX_QUEUED,
+                // What AppSec is asked about is of clients' making; a provider's questions are not.
+                breaker: Some(BreakerConfig {
+                    connecting_only: need.kind == EndpointKind::AppSec,
+                    ..BreakerConfig::default()
+                }),
+                ..EndpointConfig::new(name, need.url.as_str())
+            })
         };
         let endpoints = policy.endpoints().iter().map(endpoint);
         let endpoints = endpoints.collect::<Result<_, _>>()?;
@@ -144,6 +196,7 @@ impl Bouncer {
                 endpoints,
                 patience: deadline.saturating_sub(MARGIN),
                 cores,
+                told_of_challenges: AtomicBool::new(false),
             }),
             geo: None,
         })
@@ -153,7 +206,11 @@ impl Bouncer {
     #[must_use]
     pub fn agent(&self) -> impl Agent + use<> {
         let counts = Arc::<CoreCounts>::default();
-        lock(&self.parts.cores).push(Arc::clone(&counts));
+        {
+            let mut cores = lock(&self.parts.cores);
+            cores.retire();
+            cores.present.push(Arc::clone(&counts));
+        }
         let state = Core {
             parts: Arc::clone(&self.parts),
             decisions: self.parts.decisions.reader(),
@@ -179,14 +236,9 @@ impl Bouncer {
     /// What has been counted on all cores.
     #[must_use]
     pub fn counts(&self) -> BouncerCounts {
-        let mut sum = BouncerCounts::default();
-        for core in lock(&self.parts.cores).iter() {
-            sum.processed_v4 += core.processed_v4.load(Ordering::Relaxed);
-            sum.processed_v6 += core.processed_v6.load(Ordering::Relaxed);
-            for (labels, count) in lock(&core.blocked).iter() {
-                *sum.blocked.entry(labels.clone()).or_default() += count;
-            }
-        }
+        let cores = lock(&self.parts.cores);
+        let mut sum = cores.gone.clone();
+        cores.present.iter().for_each(|core| sum.add(core));
         sum
     }
 }
@@ -201,6 +253,16 @@ pub struct BouncerCounts {
     pub processed_v6: u64,
     /// Requests that did not pass.
     pub blocked: BTreeMap<BlockedLabels, u64>,
+}
+
+impl BouncerCounts {
+    fn add(&mut self, core: &CoreCounts) {
+        self.processed_v4 += core.processed_v4.load(Ordering::Relaxed);
+        self.processed_v6 += core.processed_v6.load(Ordering::Relaxed);
+        for (labels, count) in lock(&core.blocked).iter() {
+            *self.blocked.entry(labels.clone()).or_default() += count;
+        }
+    }
 }
 
 /// What requests that did not pass are told apart by.
@@ -384,9 +446,15 @@ impl Asked {
                 Some(Question::Captcha(request)) => self.ask(&request, |inquiry, result| {
                     inquiry.handle_provider(result, unix_s());
                 }),
-                Some(Question::AppSec(request)) => self.ask(&request, |inquiry, result| {
-                    inquiry.handle_appsec(result);
-                }),
+                Some(Question::AppSec(request)) => {
+                    let parts = Arc::clone(&self.parts);
+                    self.ask(&request, move |inquiry, result| {
+                        let verdict = inquiry.handle_appsec(result);
+                        if verdict.is_some_and(|verdict| verdict.wants_challenge) {
+                            parts.tell_of_challenges();
+                        }
+                    });
+                }
             }
         }
     }
@@ -464,5 +532,36 @@ fn outside_result(result: &Result<Response, OutboundError>) -> Result<OutsideAns
             FailureKind::TooLarge => NoAnswer::TooLarge,
             _ => NoAnswer::Failed,
         }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::dataset::DecisionStore;
+    use super::super::policy::PolicySettings;
+    use super::*;
+    use crate::outbound::OutboundConfig;
+
+    #[test]
+    fn agents_that_are_gone_leave_their_counts_and_no_more() {
+        let outbound = Outbound::start(OutboundConfig::default()).unwrap();
+        let (policy, _) = Policy::new(PolicySettings::default()).unwrap();
+        let cell = SnapshotCell::new(Arc::clone(DecisionStore::new().snapshot()));
+        let deadline = Duration::from_millis(400);
+        let policy = Arc::new(policy);
+        let mut bouncer = Bouncer::new(Arc::clone(&policy), cell, &outbound, deadline).unwrap();
+        for _ in 0..100 {
+            bouncer = bouncer
+                .with_policy(Arc::clone(&policy), &outbound, deadline)
+                .unwrap();
+            let agent = bouncer.agent();
+            let cores = lock(&bouncer.parts.cores);
+            let newest = cores.present.last().unwrap();
+            newest.processed_v4.fetch_add(1, Ordering::Relaxed);
+            drop((cores, agent));
+        }
+        let counted = lock(&bouncer.parts.cores).present.len();
+        assert!(counted <= 2, "{counted}");
+        assert_eq!(bouncer.counts().processed_v4, 100);
     }
 }

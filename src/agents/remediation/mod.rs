@@ -55,6 +55,8 @@ pub use dataset::{
     Source, SourceId, StoreError, Subject, SubjectError,
 };
 #[cfg(feature = "remediation")]
+pub(crate) use dataset::{MAX_ORIGINS, OTHER_ORIGIN};
+#[cfg(feature = "remediation")]
 pub use decide::{
     Blocked, CaptchaCount, Counts, Inquiry, Listed, Lookup, Question, Ruling, Verdict,
 };

@@ -87,6 +87,17 @@ impl<'p> Problems<'p> {
             );
             return false;
         }
+        if text.len() > MAX_PAGE_TEXT_LEN {
+            self.error(
+                key,
+                format_args!(
+                    "has {} bytes: want {MAX_PAGE_TEXT_LEN} at most, as all of an answer has to fit into \
+                     a frame",
+                    text.len()
+                ),
+            );
+            return false;
+        }
         if text.contains('%') {
             self.warning(
                 key,
@@ -96,6 +107,10 @@ impl<'p> Problems<'p> {
         true
     }
 }
+
+/// The longest text for a page, in bytes. An answer that does not fit into a frame is the fallback, and whoever
+/// it was about passes: four of these and a cookie fit into HAProxy's default of 16 KiB.
+const MAX_PAGE_TEXT_LEN: usize = 2048;
 
 /// A text of a configuration for an error: in quotes, and not too long.
 pub(super) fn shown(text: &str) -> String {

@@ -5,7 +5,12 @@ use std::fmt;
 
 use super::dataset::Remediation;
 
-/// What words mean that decisions and AppSec may have beside `allow`, `captcha` and `ban`.
+/// The word of decisions and of AppSec for what is not served here: CrowdSec's bouncer turns away who it
+/// cannot show a challenge to, and so does this one unless it is told another meaning.
+pub(super) const CHALLENGE: &str = "challenge";
+
+/// What words mean that decisions and AppSec may have beside `allow`, `captcha` and `ban`. Unless it is
+/// given another meaning, `challenge` is a ban.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RemediationWords {
     words: HashMap<Box<str>, Remediation>,
@@ -40,11 +45,11 @@ impl RemediationWords {
     #[must_use]
     pub fn remediation(&self, word: &str) -> Remediation {
         match Remediation::from_word(word) {
-            Remediation::Unknown => self
-                .words
-                .get(word)
-                .copied()
-                .unwrap_or(Remediation::Unknown),
+            Remediation::Unknown => match self.words.get(word) {
+                Some(meaning) => *meaning,
+                None if word == CHALLENGE => Remediation::Ban,
+                None => Remediation::Unknown,
+            },
             known => known,
         }
     }
@@ -98,9 +103,13 @@ mod tests {
             ("Ban", Unknown),
             ("unknown", Unknown),
             ("", Unknown),
+            // What cannot be shown does not pass.
+            ("challenge", Ban),
         ] {
             assert_eq!(words.remediation(word), remediation, "{word:?}");
         }
+        let words = RemediationWords::new([("challenge", "captcha")]).unwrap();
+        assert_eq!(words.remediation("challenge"), Captcha);
         for (pair, part) in [
             (("mfa", "mfa2"), "want allow"),
             (("ban", "allow"), "means itself"),

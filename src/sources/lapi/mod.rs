@@ -161,7 +161,8 @@ struct Memory {
     next_resync: Instant,
     answered_at: Instant,
     failures: u32,
-    /// How many decisions there were in the last answer with all of them.
+    /// How many decisions there were in the last answer with all of them, or were kept from before the
+    /// last stop.
     full_count: usize,
     /// Whether the last one had so few that it was not believed.
     is_doubted: bool,
@@ -199,7 +200,7 @@ impl Puller {
             next_resync: now,
             answered_at: now,
             failures: 0,
-            full_count: 0,
+            full_count: self.state.warm_count(),
             is_doubted: false,
         };
         loop {

@@ -3,7 +3,7 @@
 //! A list of a million addresses has one kind, a busy LAPI has dozens, so that a decision names its
 //! kind in two bytes.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::decision::Remediation;
@@ -11,6 +11,13 @@ use super::store::StoreError;
 
 /// The priority of what an allow list allows: above all sources.
 pub(super) const ALLOW_LISTED: u16 = 256;
+
+/// The different origins a source may have. An operator's or a LAPI's are dozens; a feed that gives each
+/// decision one of its own would take memory for ever, and a sample of metrics each.
+pub(crate) const MAX_ORIGINS: usize = 4096;
+
+/// The origin of decisions whose own is one too many.
+pub(crate) const OTHER_ORIGIN: &str = "other";
 
 /// The number of a source, as the store gave it out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -114,6 +121,8 @@ pub(super) struct KindFinder {
     origins: HashMap<Box<str>, u16>,
     /// Some kind of this source and word.
     of_word: HashMap<(SourceId, u16), u16>,
+    /// The origins of each source, [`MAX_ORIGINS`] at most and [`OTHER_ORIGIN`].
+    origins_of: HashMap<SourceId, HashSet<u16>>,
     /// Some kind of each source that has one.
     of_source: HashMap<SourceId, u16>,
     /// What a word means, where it is not what it says.
@@ -160,7 +169,16 @@ impl KindFinder {
         }
         let kinds = Arc::make_mut(&mut self.kinds);
         let word_id = intern(&mut self.words, &mut kinds.words, word)?;
-        let origin = intern(&mut self.origins, &mut kinds.origins, origin)?;
+        let own = self.origins_of.entry(source).or_default();
+        let known = self.origins.get(origin).filter(|id| own.contains(id));
+        let origin = match known {
+            Some(id) => *id,
+            None if own.len() < MAX_ORIGINS => {
+                intern(&mut self.origins, &mut kinds.origins, origin)?
+            }
+            None => intern(&mut self.origins, &mut kinds.origins, OTHER_ORIGIN)?,
+        };
+        own.insert(origin);
         self.last = match self.rows.get(&(source, origin, word_id)) {
             Some(id) => *id,
             None => {

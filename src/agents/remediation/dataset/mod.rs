@@ -35,6 +35,8 @@ pub use cell::{SnapshotCell, SnapshotReader};
 pub use column::Changes;
 pub use decision::{CountryCode, Decision, Expiry, Remediation, Subject, SubjectError};
 pub use kinds::{KindId, Source, SourceId};
+#[cfg(feature = "remediation")]
+pub(crate) use kinds::{MAX_ORIGINS, OTHER_ORIGIN};
 pub use network::{Network, NetworkError, Networks};
 pub use snapshot::{DecisionCount, DecisionKind, Found, Snapshot};
 pub use store::{DecisionStore, StoreError};

@@ -134,7 +134,8 @@ impl DecisionStore {
         self.finder.add_source(source)
     }
 
-    /// Notes a decision down.
+    /// Notes a decision down. Of a source with more than 4096 different origins, those that come after are
+    /// `other`.
     ///
     /// # Errors
     ///

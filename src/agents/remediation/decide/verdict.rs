@@ -135,10 +135,12 @@ impl<'a> Verdict<'a> {
             };
             raised && blocks
         });
-        // What a feed may call a decision is not to be longer than an ACK.
+        // What a feed may call a decision is not to be longer than an ACK, nor to begin another header
+        // where HAProxy makes one of it.
         let is_word_of_its_own = |word: &&str| {
             listed.is_some_and(|listed| {
-                *word != listed.remediation.as_str() && word.len() <= MAX_WORD_LEN
+                let is_plain = word.len() <= MAX_WORD_LEN && !word.contains(char::is_control);
+                *word != listed.remediation.as_str() && is_plain
             })
         };
         let http_status = appsec.and_then(|appsec| appsec.http_status);
