@@ -1,16 +1,20 @@
 //! The agents built into the binary: pure functions over loaded tables.
 //!
-//! Beside them what several have in common: questions to others (`outside`), providers of captchas
-//! (`provider`), forms, and secrets of configurations.
+//! Beside them what several have in common: hosts and their patterns, questions to others (`outside`),
+//! providers of captchas (`provider`), forms, and secrets of configurations.
 
 #![forbid(unsafe_code)]
 
-#[cfg(feature = "remediation")]
+#[cfg(feature = "challenge")]
+pub mod challenge;
+#[cfg(any(feature = "challenge", feature = "remediation"))]
 mod form;
-#[cfg(feature = "remediation")]
+#[cfg(any(feature = "challenge", feature = "remediation"))]
+mod hosts;
+#[cfg(any(feature = "challenge", feature = "remediation"))]
 mod outside;
-#[cfg(feature = "remediation")]
+#[cfg(any(feature = "challenge", feature = "remediation"))]
 mod provider;
 pub mod remediation;
-#[cfg(feature = "remediation")]
+#[cfg(any(feature = "challenge", feature = "remediation"))]
 mod secret;

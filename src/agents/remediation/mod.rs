@@ -23,8 +23,6 @@ mod files;
 #[cfg(feature = "remediation")]
 mod geo;
 #[cfg(feature = "remediation")]
-mod hosts;
-#[cfg(feature = "remediation")]
 pub mod messages;
 #[cfg(feature = "remediation")]
 mod policy;
@@ -38,6 +36,8 @@ mod words;
 
 #[cfg(feature = "remediation")]
 pub use super::form::{form_field, is_form};
+#[cfg(feature = "remediation")]
+pub use super::hosts::{HostPattern, HostTable, PatternError, PatternFault, host_name};
 #[cfg(feature = "remediation")]
 pub use super::outside::{
     EndpointId, EndpointKind, EndpointNeed, NoAnswer, OutsideAnswer, OutsideRequest, OutsideResult,
@@ -76,8 +76,6 @@ pub(in crate::agents) use files::rfc_3339;
 pub use files::{StreamPart, parse_json, parse_stream};
 #[cfg(feature = "remediation")]
 pub use geo::{GeoDatabase, GeoDatabases, GeoError, Place};
-#[cfg(feature = "remediation")]
-pub use hosts::{HostPattern, HostTable, PatternError, PatternFault, host_name};
 #[cfg(feature = "remediation")]
 pub use policy::{Host, Policy, PolicyError, PolicySettings};
 #[cfg(feature = "remediation")]

@@ -17,10 +17,10 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 use super::dataset::Remediation;
-use super::hosts::host_name;
 use super::problem::{Problems, shown};
 use super::settings::{BindingSettings, CaptchaSettings};
 use crate::agents::form::{form_field, is_form};
+use crate::agents::hosts::host_name;
 use crate::agents::outside::{EndpointId, EndpointKind, Endpoints};
 use crate::agents::provider::Provider;
 use crate::agents::secret::Secret;
