@@ -59,7 +59,7 @@ enum Command {
     Lookup(lookup::Lookup),
     Table(lookup::Table),
     Page(page::WritePage),
-    Token(token::Token),
+    Token(token::Tokens),
 }
 
 #[derive(Clone, Debug, Args)]

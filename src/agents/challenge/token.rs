@@ -445,10 +445,12 @@ impl RealmKeys {
         let Some(key) = self.key(token.key_id, visit.now_unix_s) else {
             return refused(Reason::RevokedKey);
         };
-        match key
-            .tags
-            .compare(&self.binding, visit, &token.tags, token.flags)
-        {
+        let rules = match token.class() {
+            // The operator chose what it is bound to.
+            Class::Operator => self.binding.only(token.flags),
+            _ => self.binding,
+        };
+        match key.tags.compare(&rules, visit, &token.tags, token.flags) {
             Ok(()) => Ok(token),
             Err(Mismatch::Tls) => refused(Reason::Tls),
             Err(Mismatch::UserAgent) => refused(Reason::UserAgent),
