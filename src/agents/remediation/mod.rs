@@ -70,6 +70,8 @@ pub use decisions::{ListError, embedded, parse_list};
 pub use files::{
     Defaults, DurationError, OnBadRecord, Summary, parse_csv, parse_duration, parse_lines,
 };
+#[cfg(feature = "challenge")]
+pub(in crate::agents) use files::rfc_3339;
 #[cfg(feature = "remediation")]
 pub use files::{StreamPart, parse_json, parse_stream};
 #[cfg(feature = "remediation")]
