@@ -12,6 +12,7 @@
 //! puzzle      what solves them, and a solver to hold against it
 //! token       clearance tokens, and what they are refused for
 //! cookie      their names, candidates in a request, and the header that sets them
+//! page        what a visitor sees, with what is a site's own
 //! support_id  what a visitor can read out over the telephone
 //! ```
 //!
@@ -23,6 +24,7 @@ mod challenge;
 mod cookie;
 mod keyring;
 mod level;
+mod page;
 mod puzzle;
 mod scope;
 mod support_id;
@@ -40,6 +42,7 @@ pub use cookie::{
 };
 pub use keyring::{Key, KeyError, Keyring, RealmKeys};
 pub use level::{Level, LevelError, MAX_PARTS, Method};
+pub use page::{CaptchaOrigins, NoJsPage, Page, PageError};
 pub use puzzle::{Pbkdf2Job, Pending, Proof, Solved, Step, solution_body, solve};
 pub use scope::{HostError, Scope, ScopeRules, TrustedDomainError};
 pub use support_id::SupportId;
