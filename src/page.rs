@@ -121,7 +121,9 @@ impl WritePage {
             let challenge = settings.challenge.ok_or_else(|| {
                 format!("{}: there is no [challenge] table in it", file.display())
             })?;
-            challenge.path().clone_into(&mut page.path);
+            if let Some(path) = challenge.path {
+                page.path = path;
+            }
         }
         if let Some(path) = &self.path {
             page.path.clone_from(path);
