@@ -7,6 +7,7 @@ use std::net::IpAddr;
 
 use ringspoa_derive::Message;
 
+use super::cookie::Cookies;
 use crate::agent::AgentDeclaration;
 use crate::message::{ArgumentValue, ValueError, ValueTypes, Var};
 use crate::spop::TypedData;
@@ -192,8 +193,8 @@ impl<'a> ArgumentValue<'a> for LoadArgument {
 /// Messages of ours have these arguments, and some more each.
 macro_rules! message {
     ($(#[$attribute:meta])* $name:ident { $($(#[$more:meta])* $field:ident: $type:ty,)* }) => {
-        $(#[$attribute])*
         #[derive(Clone, Debug, Default, PartialEq, Message)]
+        $(#[$attribute])*
         pub struct $name<'a> {
             /// The realm; without one, `frontend` names it.
             #[spop(sample = "var(txn.challenge_realm)")]
@@ -336,6 +337,17 @@ impl<'a> Berghain<'a> {
             is_secure: false,
             cookie: None,
             cookies: None,
+        }
+    }
+}
+
+impl<'a> Visitor<'a> {
+    /// What may have tokens in it: the whole header where HAProxy sends it.
+    #[must_use]
+    pub fn all_cookies(&self) -> Cookies<'a> {
+        match self.cookies.filter(|cookies| !cookies.is_empty()) {
+            Some(header) => Cookies::Header(header),
+            None => Cookies::Value(self.cookie.unwrap_or_default()),
         }
     }
 }
