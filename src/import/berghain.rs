@@ -21,9 +21,6 @@ const NONE_WAIT_S: i64 = 3;
 const COUNTDOWN_S: i64 = 3;
 const MAX_COUNTDOWN_S: i64 = 9;
 
-/// Longer than the 5 s that it waits for a provider.
-const CAPTCHA_DEADLINE_MS: u32 = 5500;
-
 /// The TOML, and what to say about it.
 pub(super) fn berghain(path: &Path) -> Result<(String, Vec<String>), String> {
     let mut root = read(path)?;
@@ -65,10 +62,9 @@ impl Importer<'_> {
         challenge.0 += &self.key(root)?.0;
 
         let mut names = BTreeSet::new();
-        let mut has_captcha = false;
         if let Some(block) = root.table("default")? {
             names.insert("default".to_owned());
-            challenge.0 += &self.realm("default", &block, &mut has_captcha)?.0;
+            challenge.0 += &self.realm("default", &block)?.0;
         }
         if let Some(frontends) = root.table("frontend")? {
             for (name, node) in &frontends.entries {
@@ -80,7 +76,7 @@ impl Importer<'_> {
                     ));
                 }
                 let block = Fields::new(node, &format!("frontend.{name}."))?;
-                challenge.0 += &self.realm(name, &block, &mut has_captcha)?.0;
+                challenge.0 += &self.realm(name, &block)?.0;
             }
         }
         if names.is_empty() {
@@ -88,11 +84,6 @@ impl Importer<'_> {
                 "{}: there is neither default nor frontend, and so nothing to challenge for",
                 root.place
             ));
-        }
-        if has_captcha {
-            top.comment("A captcha's provider is waited for so long. Keep it below `timeout processing` of");
-            top.comment("berghain_challenge in HAProxy's SPOE file.");
-            top.plain("agent-deadline-ms", CAPTCHA_DEADLINE_MS);
         }
         let mut unused = Section::default();
         self.rest_of(&mut unused, root, "berghain");
@@ -120,7 +111,6 @@ impl Importer<'_> {
         &self,
         name: &str,
         block: &Fields<'_>,
-        has_captcha: &mut bool,
     ) -> Result<Section, String> {
         let mut realm = Section::table("[[challenge.realm]]");
         realm.text("name", name);
@@ -145,12 +135,12 @@ impl Importer<'_> {
         self.rest_of(&mut realm, block, "berghain");
         for (index, level) in levels.iter().enumerate() {
             let level = Fields::new(level, &format!("{}levels[{index}].", block.prefix))?;
-            realm.0 += &self.level(&level, has_captcha)?.0;
+            realm.0 += &self.level(&level)?.0;
         }
         Ok(realm)
     }
 
-    fn level(&self, level: &Fields<'_>, has_captcha: &mut bool) -> Result<Section, String> {
+    fn level(&self, level: &Fields<'_>) -> Result<Section, String> {
         let mut section = Section::table("[[challenge.realm.level]]");
         let kind = level.filled("type")?;
         let countdown = match level.filled("countdown")? {
@@ -173,7 +163,6 @@ impl Importer<'_> {
                 section.plain("work", POW_WORK);
             }
             Some(provider @ ("turnstile" | "hcaptcha" | "recaptcha")) => {
-                *has_captcha = true;
                 section.text("type", "captcha");
                 section.text("provider", provider);
                 for (from, to) in [("sitekey", "site-key"), ("secret", "secret-key")] {

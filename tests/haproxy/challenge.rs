@@ -737,7 +737,7 @@ pub(crate) fn without_an_agent_it_is_open_or_closed(version: Version) {
 
 /// Hosts are what they are taken for, and get nothing into a header.
 pub(crate) fn hosts_stay_what_they_are(version: Version) {
-    let realm = "hosts = [\"www.example\", \"*.shop.example\", \"[::1]\"]\ntrusted-domains = [\"shop.example\"]";
+    let realm = "hosts = [\"www.example\", \"*.shop.example\", \"\\\\[::1\\\\]\"]\ntrusted-domains = [\"shop.example\"]";
     let agent = Agent::start(&settings(&[(1, KEY_1)], realm, ""));
     let haproxy = start(version, &Use::default(), &agent.folder);
     let mut visitor = Visitor::default();

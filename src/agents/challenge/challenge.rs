@@ -263,6 +263,11 @@ impl<'a> Submission<'a> {
         Ok(submission)
     }
 
+    /// What the challenge says, signed or not; `None` if it is none.
+    pub(super) fn claimed(&self) -> Option<Challenge> {
+        Challenge::of_bytes(&self.challenge)
+    }
+
     /// Reads a challenge that is solved by waiting.
     ///
     /// # Errors

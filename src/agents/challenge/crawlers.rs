@@ -87,6 +87,11 @@ impl Crawlers {
         }
     }
 
+    /// Their names, in the order of the configuration.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.crawlers.iter().map(|crawler| &*crawler.name)
+    }
+
     /// Whether this visitor is one. Where several are claimed, one that is verified counts.
     #[must_use]
     pub fn judge(&self, user_agent: &[u8], address: Option<IpAddr>) -> Bot<'_> {

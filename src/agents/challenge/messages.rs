@@ -7,6 +7,7 @@ use std::net::IpAddr;
 
 use ringspoa_derive::Message;
 
+use super::cookie::Cookies;
 use crate::agent::AgentDeclaration;
 use crate::message::{ArgumentValue, ValueError, ValueTypes, Var};
 use crate::spop::TypedData;
@@ -38,6 +39,8 @@ pub const WOULD_CHALLENGE: Var<bool> = Var::txn("would_challenge");
 pub const RESPONSE: Var<str> = Var::txn("response");
 /// The status of the reply.
 pub const STATUS: Var<i64> = Var::txn("status");
+/// The status of a page that has the challenge in it.
+pub const PAGE_STATUS: Var<i64> = Var::txn("page_status");
 /// What a visitor can read out, and the log has: `XXXX-XXXX-XXXX`.
 pub const SUPPORT_ID: Var<str> = Var::txn("support_id");
 /// Where a visitor without JavaScript goes on.
@@ -60,7 +63,8 @@ pub const DOMAIN: Var<str> = Var::txn("domain");
 /// All variables that are true or false, for declarations.
 pub const SWITCHES: [Var<bool>; 3] = [VALID, REBIND_OK, WOULD_CHALLENGE];
 /// All that are numbers.
-pub const NUMBERS: [Var<i64>; 5] = [LEVEL, TOKEN_AGE, SUGGEST_LEVEL, STATUS, NOJS_WAIT];
+pub const NUMBERS: [Var<i64>; 6] =
+    [LEVEL, TOKEN_AGE, SUGGEST_LEVEL, STATUS, PAGE_STATUS, NOJS_WAIT];
 /// All that are texts.
 pub const TEXTS: [Var<str>; 13] = [
     REASON, TOKEN_ID, CLASS, BOT, CHALLENGE, RESPONSE, SUPPORT_ID, NOJS_URL, TOKEN, SET_COOKIE, RESULT,
@@ -192,8 +196,8 @@ impl<'a> ArgumentValue<'a> for LoadArgument {
 /// Messages of ours have these arguments, and some more each.
 macro_rules! message {
     ($(#[$attribute:meta])* $name:ident { $($(#[$more:meta])* $field:ident: $type:ty,)* }) => {
-        $(#[$attribute])*
         #[derive(Clone, Debug, Default, PartialEq, Message)]
+        $(#[$attribute])*
         pub struct $name<'a> {
             /// The realm; without one, `frontend` names it.
             #[spop(sample = "var(txn.challenge_realm)")]
@@ -336,6 +340,17 @@ impl<'a> Berghain<'a> {
             is_secure: false,
             cookie: None,
             cookies: None,
+        }
+    }
+}
+
+impl<'a> Visitor<'a> {
+    /// What may have tokens in it: the whole header where HAProxy sends it.
+    #[must_use]
+    pub fn all_cookies(&self) -> Cookies<'a> {
+        match self.cookies.filter(|cookies| !cookies.is_empty()) {
+            Some(header) => Cookies::Header(header),
+            None => Cookies::Value(self.cookie.unwrap_or_default()),
         }
     }
 }

@@ -589,7 +589,7 @@ fn read_adaptive(
         floor.saturating_mul(16),
         (floor, u32::MAX),
     )?;
-    let normal = place.number("adaptive.normal-rate", settings.normal_rate, 20, (1, 1 << 24))?;
+    let normal: u32 = place.number("adaptive.normal-rate", settings.normal_rate, 20, (1, 1 << 24))?;
     let peak = place.number(
         "adaptive.peak-rate",
         settings.peak_rate,

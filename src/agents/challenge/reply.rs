@@ -76,15 +76,6 @@ impl<const N: usize> Text<N> {
         self
     }
 
-    pub(super) fn push_hex(&mut self, bytes: &[u8]) -> &mut Self {
-        for byte in bytes {
-            for digit in [byte >> 4, byte & 15] {
-                self.push_ascii(b"0123456789abcdef"[usize::from(digit)]);
-            }
-        }
-        self
-    }
-
     /// As a part of a query: every byte but those that mean nothing anywhere is percent-encoded. `/` stays.
     pub(super) fn push_encoded(&mut self, bytes: &[u8]) -> &mut Self {
         for &byte in bytes {
@@ -100,23 +91,33 @@ impl<const N: usize> Text<N> {
         self
     }
 
-    /// As a string of JSON that may also stand in a page: what would end it in either is escaped.
-    pub(super) fn push_json(&mut self, text: &str) -> &mut Self {
-        self.push("\"");
-        let mut utf8 = [0; 4];
-        for c in text.chars() {
-            match c {
-                '"' | '\\' | '<' | '>' | '&' | '\'' | '\u{2028}' | '\u{2029}' | '\0'..'\u{20}' => {
-                    let code = u32::from(c).to_be_bytes();
-                    self.push("\\u").push_hex(&code[2..]);
-                }
-                c => {
-                    self.push(c.encode_utf8(&mut utf8));
-                }
-            }
-        }
-        self.push("\"")
+    /// How long it is.
+    pub(super) const fn len(&self) -> usize {
+        self.len
     }
+
+    /// Takes back what was put in since it was so long, also that something did not fit.
+    pub(super) const fn truncate(&mut self, len: usize) {
+        if len < self.len {
+            self.len = len;
+        }
+        self.is_too_long = false;
+    }
+}
+
+/// Adds a text as a string of JSON that may also stand in a page: what would end it in either is escaped.
+pub(super) fn push_json(out: &mut String, text: &str) {
+    use fmt::Write;
+    out.push('"');
+    for c in text.chars() {
+        match c {
+            '"' | '\\' | '<' | '>' | '&' | '\'' | '\u{2028}' | '\u{2029}' | '\0'..'\u{20}' => {
+                let _ = write!(out, "\\u{:04x}", u32::from(c));
+            }
+            c => out.push(c),
+        }
+    }
+    out.push('"');
 }
 
 /// Its length alone: what is in it may be a token.
@@ -136,8 +137,8 @@ mod tests {
     #[test]
     fn texts_of_all_kinds() {
         let mut text = Text::<64>::default();
-        text.push("a").push_number(0).push_number(u64::MAX).push_hex(&[0x0a, 0xff]);
-        assert_eq!(text.get(), Some("a0184467440737095516150aff"));
+        text.push("a").push_number(0).push_number(u64::MAX);
+        assert_eq!(text.get(), Some("a018446744073709551615"));
         text.clear();
         assert_eq!(text.get(), None);
         text.push_encoded(b"/a b\r\n?x=1&y=\xff%");
@@ -146,12 +147,11 @@ mod tests {
 
     #[test]
     fn json_does_not_end_a_script_element() {
-        let mut text = Text::<256>::default();
+        let mut json = String::new();
         let given = "</script>\"\\\n\u{1}'&\u{2028}\u{e9}";
-        text.push_json(given);
-        let json = text.get().unwrap();
+        push_json(&mut json, given);
         assert!(!json.contains('<') && !json.contains('\u{2028}'), "{json}");
-        assert_eq!(serde_json::from_str::<String>(json).unwrap(), given);
+        assert_eq!(serde_json::from_str::<String>(&json).unwrap(), given);
     }
 
     #[test]
@@ -162,8 +162,13 @@ mod tests {
         text.push("e");
         assert_eq!(text.get(), None);
         let mut text = Text::<4>::default();
-        text.push_json("abc").push("");
+        text.push("abcde").push("");
         assert_eq!(text.get(), None);
+        text.truncate(0);
+        text.push("ab");
+        let len = text.len();
+        text.push("cde").truncate(len);
+        assert_eq!(text.get(), Some("ab"));
         let mut text = Text::<4>::default();
         text.push_ascii(0xff);
         assert_eq!(text.get(), None);

@@ -29,6 +29,8 @@ struct Shared {
 #[derive(Default)]
 struct Queue {
     jobs: VecDeque<Job>,
+    /// Places that are taken by what is not there yet.
+    reserved: usize,
     is_over: bool,
 }
 
@@ -39,6 +41,7 @@ impl Verifier {
             queue: Mutex::new(Queue {
                 // All there will be: handing over a job makes it no longer.
                 jobs: VecDeque::with_capacity(max_waiting),
+                reserved: 0,
                 is_over: false,
             }),
             came: Condvar::new(),
@@ -58,22 +61,38 @@ impl Verifier {
         Ok(verifier)
     }
 
-    /// Has this done; whether there was a place. Never waits.
-    pub(super) fn submit(&self, job: impl FnOnce() + Send + 'static) -> bool {
-        // Seen first, so that a full queue costs no allocation.
-        if self.shared.lock().jobs.len() >= self.shared.max_waiting {
-            return false;
+    /// A place for a job, if one is left. Never waits.
+    pub(super) fn reserve(&self) -> Option<Place<'_>> {
+        let mut queue = self.shared.lock();
+        if queue.jobs.len() + queue.reserved >= self.shared.max_waiting {
+            return None;
         }
-        let job: Job = Box::new(job);
-        {
-            let mut queue = self.shared.lock();
-            if queue.jobs.len() >= self.shared.max_waiting {
-                return false;
-            }
-            queue.jobs.push_back(job);
-        }
+        queue.reserved += 1;
+        Some(Place {
+            shared: &self.shared,
+        })
+    }
+}
+
+/// A place in the queue, which nobody else gets.
+#[must_use = "it is free again once it is dropped"]
+#[derive(Debug)]
+pub(super) struct Place<'a> {
+    shared: &'a Shared,
+}
+
+impl Place<'_> {
+    /// Has this done.
+    pub(super) fn submit(self, job: impl FnOnce() + Send + 'static) {
+        // Dropped after it is taken, so that nobody gets in between.
+        self.shared.lock().jobs.push_back(Box::new(job));
         self.shared.came.notify_one();
-        true
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.shared.lock().reserved -= 1;
     }
 }
 
@@ -146,19 +165,25 @@ mod tests {
         let (release, held) = mpsc::channel::<()>();
         let (done, finished) = mpsc::channel();
         let (began, running) = mpsc::channel();
-        assert!(verifier.submit(move || {
+        verifier.reserve().unwrap().submit(move || {
             began.send(()).unwrap();
             let _ = held.recv();
-        }));
+        });
         running.recv().unwrap();
-        for expected in [true, true, false, false] {
+        let unused = verifier.reserve().unwrap();
+        let first = verifier.reserve().unwrap();
+        assert!(verifier.reserve().is_none(), "both places are taken");
+        drop(unused);
+        let second = verifier.reserve().unwrap();
+        for place in [first, second] {
             let done = done.clone();
-            assert_eq!(verifier.submit(move || done.send(()).unwrap()), expected);
+            place.submit(move || done.send(()).unwrap());
         }
+        assert!(verifier.reserve().is_none());
         release.send(()).unwrap();
         finished.recv().unwrap();
         finished.recv().unwrap();
-        assert!(verifier.submit(move || done.send(()).unwrap()));
+        verifier.reserve().unwrap().submit(move || done.send(()).unwrap());
         finished.recv().unwrap();
     }
 
@@ -166,20 +191,21 @@ mod tests {
     fn a_panic_ends_one_job_and_an_end_drops_those_that_wait() {
         let verifier = Verifier::start(1, 8).unwrap();
         let (done, finished) = mpsc::channel();
-        assert!(verifier.submit(|| panic!("of a test")));
+        let submit = |job: Job| verifier.reserve().unwrap().submit(job);
+        submit(Box::new(|| panic!("of a test")));
         let after = done.clone();
-        assert!(verifier.submit(move || after.send(1).unwrap()));
+        submit(Box::new(move || after.send(1).unwrap()));
         assert_eq!(finished.recv(), Ok(1));
 
         let (began, running) = mpsc::channel();
         let (release, held) = mpsc::channel::<()>();
-        assert!(verifier.submit(move || {
+        submit(Box::new(move || {
             began.send(()).unwrap();
             let _ = held.recv();
         }));
         running.recv().unwrap();
         let waits = done.clone();
-        assert!(verifier.submit(move || waits.send(2).unwrap()));
+        submit(Box::new(move || waits.send(2).unwrap()));
         drop(done);
         let end = thread::spawn(move || drop(verifier));
         // Nobody holds the sender any more once what waited is dropped.

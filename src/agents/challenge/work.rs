@@ -4,8 +4,10 @@
 //! Every core decides for itself, of what it has seen itself: nothing is shared, and what is kept has a
 //! fixed size whatever clients do. It refuses to know clocks; times are milliseconds of whatever zero.
 
-use std::hash::{BuildHasher, RandomState};
+use std::hash::{BuildHasher, Hash, RandomState};
 use std::net::IpAddr;
+
+use super::token::TokenId;
 
 /// How fast rates follow what happens, in seconds: an attack shows within a few.
 const RATE_TIME_CONSTANT_S: f64 = 5.0;
@@ -157,6 +159,10 @@ impl Networks {
     pub(super) fn note(&mut self, address: IpAddr, count: u16, now_ms: u64) -> u32 {
         self.halve(now_ms);
         let places = self.places(address);
+        self.raise(places, count)
+    }
+
+    fn raise(&mut self, places: [usize; ROWS], count: u16) -> u32 {
         let lowest = places.map(|place| self.counters[place]).into_iter().min();
         let next = lowest.unwrap_or(0).saturating_add(count);
         // Only the lowest are raised: the others have somebody else's counts in them already.
@@ -164,6 +170,13 @@ impl Networks {
             self.counters[place] = self.counters[place].max(next);
         }
         u32::from(next)
+    }
+
+    /// Counts one more request to have this token anew for less work; returns how many there were lately.
+    pub(super) fn note_token(&mut self, token: TokenId, now_ms: u64) -> u32 {
+        self.halve(now_ms);
+        let places = self.places_of((1_u8, token.0));
+        self.raise(places, 1)
     }
 
     /// How many there were lately.
@@ -183,7 +196,11 @@ impl Networks {
                 upper | (1 << 63)
             }
         };
-        let mut hash = self.random.hash_one(network);
+        self.places_of((0_u8, network))
+    }
+
+    fn places_of(&self, key: impl Hash) -> [usize; ROWS] {
+        let mut hash = self.random.hash_one(key);
         std::array::from_fn(|row| {
             let column = usize::try_from(hash % COLUMNS as u64).unwrap_or(0);
             hash /= COLUMNS as u64;
