@@ -9,7 +9,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::counts::{ChallengeCounts, CoreCounts};
-use super::engine::{Answer, Asking, Deferred, Engine, Now, Outcome, Validation, Verification, Via};
+use super::engine::{
+    Answer, Asking, Deferred, Engine, Now, Outcome, Validation, Verification, Via,
+};
 use super::messages::{
     BOT, Berghain, CHALLENGE, CLASS, DOMAIN, Issue, LEVEL, LOCATION, NOJS_URL, NOJS_WAIT, NUMBERS,
     Pass, REASON, REBIND_OK, RESPONSE, RESULT, SET_COOKIE, STATUS, SUGGEST_LEVEL, SUPPORT_ID,
@@ -261,10 +263,12 @@ impl Parts {
         let needs = challenges.endpoints().iter();
         let endpoints =
             needs.map(|need| outbound.endpoint(EndpointConfig::new("captcha", need.url.as_str())));
-        let endpoints = endpoints.collect::<Result<_, _>>().map_err(StartError::Endpoint)?;
-        let verifier = challenges.has_pbkdf2().then(|| {
-            Verifier::start(challenges.pbkdf2_threads, challenges.pbkdf2_queue)
-        });
+        let endpoints = endpoints
+            .collect::<Result<_, _>>()
+            .map_err(StartError::Endpoint)?;
+        let verifier = challenges
+            .has_pbkdf2()
+            .then(|| Verifier::start(challenges.pbkdf2_threads, challenges.pbkdf2_queue));
         Ok(Self {
             endpoints,
             verifier: verifier.transpose().map_err(StartError::Thread)?,
@@ -316,7 +320,9 @@ impl Core {
     ) -> Result<(), AgentError> {
         let now = (self.clock)();
         let (visitor, load) = (message.visitor(), message.load.0);
-        let validation = self.engine.validate(&visitor, message.level, message.nav, load, now);
+        let validation = self
+            .engine
+            .validate(&visitor, message.level, message.nav, load, now);
         let Some(validation) = validation else {
             return Ok(());
         };
@@ -332,7 +338,8 @@ impl Core {
         let (visitor, load, url) = (message.visitor(), message.load.0, message.url.0);
         let now = (self.clock)();
         let (level, answer) = (message.level, &mut self.answer);
-        self.engine.issue(&visitor, level, load, url, Via::Issue, now, answer);
+        self.engine
+            .issue(&visitor, level, load, url, Via::Issue, now, answer);
         self.note_issued(now);
         answer_issue(&self.answer, reply)?;
         Ok(())
@@ -345,7 +352,8 @@ impl Core {
     fn pass(&mut self, message: &Pass<'_>, reply: &mut Reply<'_>) -> Result<(), AgentError> {
         let now = (self.clock)();
         let query = message.query.unwrap_or_default();
-        self.engine.pass(&message.visitor(), query, now, &mut self.answer);
+        self.engine
+            .pass(&message.visitor(), query, now, &mut self.answer);
         self.counts.note_answer(&self.answer);
         answer_pass(&self.answer, reply)?;
         Ok(())
@@ -361,7 +369,8 @@ impl Core {
             Some(b"GET") => {
                 let now = (self.clock)();
                 let (level, answer) = (message.level, &mut self.answer);
-                self.engine.issue(&visitor, level, None, None, Via::Berghain, now, answer);
+                self.engine
+                    .issue(&visitor, level, None, None, Via::Berghain, now, answer);
                 self.note_issued(now);
                 reply.set(DOMAIN, "")?;
                 answer_issue(&self.answer, reply)?;
@@ -412,7 +421,8 @@ impl Core {
                     place.submit(move || waiter.derive(job, end));
                     return Ok(());
                 }
-                self.engine.refuse_busy(visitor, job.challenge(), &mut self.answer);
+                self.engine
+                    .refuse_busy(visitor, job.challenge(), &mut self.answer);
             }
         }
         self.counts.note_answer(&self.answer);
@@ -525,7 +535,10 @@ fn answer_validation(
     if let Some(token) = &validation.token {
         out.set(LEVEL, i64::from(token.level))?;
         out.set(TOKEN_ID, token_id(token.id.0, &mut [0; 16]))?;
-        out.set(TOKEN_AGE, i64::try_from(validation.token_age_s).unwrap_or(i64::MAX))?;
+        out.set(
+            TOKEN_AGE,
+            i64::try_from(validation.token_age_s).unwrap_or(i64::MAX),
+        )?;
         out.set(CLASS, token.class().as_str())?;
     }
     if validation.reason == Some(Reason::Address) {
@@ -574,8 +587,10 @@ fn answer_token(answer: &Answer, out: &mut impl Variables) -> Result<(), EncodeE
     if let Some(support_id) = answer.support_id() {
         out.set(SUPPORT_ID, support_id.as_str())?;
     }
-    if let Some(((token, set_cookie), id)) =
-        answer.token().zip(answer.set_cookie()).zip(answer.token_id())
+    if let Some(((token, set_cookie), id)) = answer
+        .token()
+        .zip(answer.set_cookie())
+        .zip(answer.token_id())
     {
         out.set(TOKEN, token)?;
         out.set(SET_COOKIE, set_cookie)?;

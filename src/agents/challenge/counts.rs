@@ -53,7 +53,11 @@ fn add(counter: &AtomicU64, count: u64) {
 impl CoreCounts {
     pub(super) fn new(challenges: &Arc<Challenges>) -> Self {
         let realms = challenges.realms().iter().map(|realm| RealmCounts {
-            levels: realm.levels().iter().map(|_| LevelCounts::default()).collect(),
+            levels: realm
+                .levels()
+                .iter()
+                .map(|_| LevelCounts::default())
+                .collect(),
             ..RealmCounts::default()
         });
         let crawlers = 0..=challenges.crawlers.names().count();
@@ -75,7 +79,11 @@ impl CoreCounts {
             Bot::No => return,
             Bot::Claimed => self.crawlers.last(),
             Bot::Verified(name) => {
-                let index = self.challenges.crawlers.names().position(|known| known == name);
+                let index = self
+                    .challenges
+                    .crawlers
+                    .names()
+                    .position(|known| known == name);
                 index.and_then(|index| self.crawlers.get(index))
             }
         };
@@ -106,7 +114,9 @@ impl CoreCounts {
                 add(&level.provider[provider as usize], 1);
             }
             if let Some(solved_in_s) = facts.solved_in_s {
-                let bucket = SOLVE_BOUNDS_S.iter().position(|&bound| solved_in_s <= bound);
+                let bucket = SOLVE_BOUNDS_S
+                    .iter()
+                    .position(|&bound| solved_in_s <= bound);
                 add(&level.solved[bucket.unwrap_or(SOLVE_BOUNDS_S.len())], 1);
                 add(&level.solved_s, solved_in_s);
             }
@@ -117,7 +127,9 @@ impl CoreCounts {
     pub(super) fn note_pressure(&self, realm: usize, level: u8, pressure: f64) {
         let realm = self.realms.get(realm);
         let index = usize::from(level).checked_sub(1);
-        let found = realm.zip(index).and_then(|(realm, index)| realm.levels.get(index));
+        let found = realm
+            .zip(index)
+            .and_then(|(realm, index)| realm.levels.get(index));
         if let Some(found) = found {
             #[allow(
                 clippy::cast_possible_truncation,
@@ -195,7 +207,10 @@ impl CoreCounts {
             for ((number, level), counts) in (1..).zip(realm.levels()).zip(&counts.levels) {
                 let floor = level.terms(number, 0).work;
                 let pressure = f64::from(counts.pressure.load(Ordering::Relaxed)) / 1_000.0;
-                let cap = level.adaptive.as_ref().map_or(floor, |adaptive| adaptive.cap);
+                let cap = level
+                    .adaptive
+                    .as_ref()
+                    .map_or(floor, |adaptive| adaptive.cap);
                 let labels = LevelLabels {
                     realm: realm.name().to_owned(),
                     level: number,

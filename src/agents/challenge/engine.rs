@@ -192,12 +192,7 @@ pub enum ProviderOutcome {
 
 impl ProviderOutcome {
     /// All of them.
-    pub const ALL: [Self; 4] = [
-        Self::Solved,
-        Self::Refused,
-        Self::OtherHost,
-        Self::Unusable,
-    ];
+    pub const ALL: [Self; 4] = [Self::Solved, Self::Refused, Self::OtherHost, Self::Unusable];
 
     /// The word for it.
     #[must_use]
@@ -474,7 +469,9 @@ impl Deferred {
         out: &mut Answer,
     ) {
         let realm = &self.challenges.realms()[self.realm];
-        let captcha = realm.level(self.level).and_then(|level| level.captcha.as_ref());
+        let captcha = realm
+            .level(self.level)
+            .and_then(|level| level.captcha.as_ref());
         let visitor = self.visitor.visitor();
         let provider = match (captcha, realm.scope.scope(visitor.host)) {
             (Some(captcha), Ok(scope)) => judge_captcha(captcha, &scope, result),
@@ -593,7 +590,9 @@ impl Engine {
     pub fn pressure(&self, realm: usize, level: u8, now: Now) -> f64 {
         let level = usize::from(level).checked_sub(1);
         let pressures = self.core.realms.get(realm).map(|realm| &realm.pressures);
-        let pressure = pressures.zip(level).and_then(|(pressures, level)| pressures.get(level));
+        let pressure = pressures
+            .zip(level)
+            .and_then(|(pressures, level)| pressures.get(level));
         pressure.map_or(0.0, |pressure| pressure.at(now.ms))
     }
 
@@ -615,7 +614,9 @@ impl Engine {
             Ok(scope) => {
                 let visit = visit(&scope, visitor, now.unix_s);
                 let cookies = visitor.all_cookies();
-                realm.keys.validate_cookies(&realm.cookies, cookies, asked, &visit)
+                realm
+                    .keys
+                    .validate_cookies(&realm.cookies, cookies, asked, &visit)
             }
             Err(_) => Err(Refusal {
                 reason: Reason::Host,
@@ -669,7 +670,8 @@ impl Engine {
         let (asked, is_odd_level) = realm.asked(level);
         // The page is there already, whatever the level is now.
         let number = asked.unwrap_or(1);
-        let (Ok(scope), Some(level)) = (realm.scope.scope(visitor.host), realm.level(number)) else {
+        let (Ok(scope), Some(level)) = (realm.scope.scope(visitor.host), realm.level(number))
+        else {
             refuse(Outcome::Host, None, out);
             out.response.push("}");
             // Nothing was sent that this would be the outcome of.
@@ -786,7 +788,11 @@ impl Engine {
         {
             out.facts.level = Some(claimed.level);
             out.facts.support_id = Some(claimed.id.into());
-            let weight = if outcome == Outcome::Work { WRONG_WEIGHT } else { 1 };
+            let weight = if outcome == Outcome::Work {
+                WRONG_WEIGHT
+            } else {
+                1
+            };
             let address = visitor.address;
             let terms = core.terms(realm, index, claimed.level, address, None, weight, now);
             push_next(realm, &terms, core.next_id(), &visit, out);
@@ -892,7 +898,9 @@ impl CoreState {
         };
         let shift = doublings(count, adaptive.per_prefix);
         let factor = 1_u32.checked_shl(shift).unwrap_or(u32::MAX);
-        terms.work = of_load.saturating_mul(factor).min(adaptive.cap.max(terms.work));
+        terms.work = of_load
+            .saturating_mul(factor)
+            .min(adaptive.cap.max(terms.work));
         terms
     }
 
@@ -920,7 +928,9 @@ impl CoreState {
         let of_network = doublings(count, adaptive.per_prefix) / 2;
         let steps = of_load.max(of_network.min(2));
         let suggested = u32::from(asked).saturating_add(steps);
-        u8::try_from(suggested).unwrap_or(u8::MAX).min(realm.keys.level_count())
+        u8::try_from(suggested)
+            .unwrap_or(u8::MAX)
+            .min(realm.keys.level_count())
     }
 
     /// Whether the visitor has a token for the level that only the address is wrong of, and has not had it
@@ -934,7 +944,10 @@ impl CoreState {
         now: Now,
     ) -> bool {
         let cookies = visitor.all_cookies();
-        match realm.keys.validate_cookies(&realm.cookies, cookies, level, visit) {
+        match realm
+            .keys
+            .validate_cookies(&realm.cookies, cookies, level, visit)
+        {
             Err(Refusal {
                 reason: Reason::Address,
                 token: Some(token),
@@ -1005,7 +1018,10 @@ fn push_issue(
     visit: &Visit<'_>,
     out: &mut Text<RESPONSE_LEN>,
 ) -> bool {
-    let Some((issued, level)) = realm.keys.issue(terms, id, visit).zip(realm.level(terms.level))
+    let Some((issued, level)) = realm
+        .keys
+        .issue(terms, id, visit)
+        .zip(realm.level(terms.level))
     else {
         return false;
     };
@@ -1017,7 +1033,8 @@ fn push_issue(
         out.push(",\"k\":").push_number(u64::from(challenge.parts));
     }
     if challenge.algorithm == Algorithm::Pbkdf2 {
-        out.push(",\"it\":").push_number(u64::from(challenge.iterations));
+        out.push(",\"it\":")
+            .push_number(u64::from(challenge.iterations));
     }
     let ttl_s = challenge.expires.saturating_sub(challenge.issued);
     out.push(",\"nb\":").push_number(u64::from(terms.wait_s));
@@ -1025,7 +1042,9 @@ fn push_issue(
     if let Some(captcha) = &level.captcha {
         out.push(&captcha.members);
     }
-    out.push(",\"sid\":\"").push(SupportId::from(id).as_str()).push("\"}");
+    out.push(",\"sid\":\"")
+        .push(SupportId::from(id).as_str())
+        .push("\"}");
     true
 }
 
@@ -1051,15 +1070,23 @@ fn admit(
     if left_s == 0 {
         return Err(Outcome::Expired);
     }
-    let kept = realm.keys.kept(&realm.cookies, visitor.all_cookies(), &token, visit);
+    let kept = realm
+        .keys
+        .kept(&realm.cookies, visitor.all_cookies(), &token, visit);
     let value = CookieValue::new(&text, kept.as_ref());
     let attributes = CookieAttributes {
         is_secure: visitor.is_secure,
         same_site: realm.same_site,
     };
     out.set_cookie.clear();
-    realm.cookies.set_cookie(attributes, &token, &value, visit, &mut out.set_cookie);
-    if let Some(domain) = visit.scope.shared_domain().filter(|_| token.flags.is_shared()) {
+    realm
+        .cookies
+        .set_cookie(attributes, &token, &value, visit, &mut out.set_cookie);
+    if let Some(domain) = visit
+        .scope
+        .shared_domain()
+        .filter(|_| token.flags.is_shared())
+    {
         out.domain.push("domain=").push(domain).push(";");
     }
     out.token = Some(value);
@@ -1068,7 +1095,10 @@ fn admit(
     out.facts.status = Outcome::Ok.status();
     out.facts.solved_in_s = Some(token.age_s(visit.now_unix_s));
     out.response.clear();
-    out.response.push("{\"ok\":true,\"exp\":").push_number(left_s).push("}");
+    out.response
+        .push("{\"ok\":true,\"exp\":")
+        .push_number(left_s)
+        .push("}");
     Ok(())
 }
 
@@ -1120,8 +1150,13 @@ fn judge_captcha(
     if !captcha.checks_host {
         return ProviderOutcome::Solved;
     }
-    let body = result.as_ref().map(|answer| answer.body).unwrap_or_default();
-    let hostname = serde_json::from_slice::<Shown<'_>>(body).ok().and_then(|shown| shown.hostname);
+    let body = result
+        .as_ref()
+        .map(|answer| answer.body)
+        .unwrap_or_default();
+    let hostname = serde_json::from_slice::<Shown<'_>>(body)
+        .ok()
+        .and_then(|shown| shown.hostname);
     let is_ours = match hostname {
         Some(hostname) => {
             let hostname = hostname.to_ascii_lowercase();
@@ -1165,7 +1200,10 @@ fn push_no_js(
     let Some((issued, signature)) = signed else {
         return;
     };
-    out.no_js_url.push(path).push("/pass?c=").push(issued.as_str());
+    out.no_js_url
+        .push(path)
+        .push("/pass?c=")
+        .push(issued.as_str());
     out.no_js_url.push("&s=").push(signature.as_str());
     out.no_js_url.push("&r=").push_encoded(url);
     out.facts.no_js_wait_s = Some(realm.no_js_wait_s);
@@ -1226,7 +1264,9 @@ fn pass(
     }
     let path = out.location.get().unwrap_or_default();
     if !is_return_path(path.as_bytes())
-        || !realm.keys.is_return(&opened, path.as_bytes(), signature, &visit)
+        || !realm
+            .keys
+            .is_return(&opened, path.as_bytes(), signature, &visit)
     {
         return Err(refused(Outcome::Mac));
     }
@@ -1301,7 +1341,10 @@ fn log_refused(challenges: &Challenges, realm: &Realm, visitor: &Visitor<'_>, ou
 impl Deferred {
     /// One line of what became of it.
     pub(super) fn log(&self, out: &Answer) {
-        let (realm, visitor) = (&self.challenges.realms()[self.realm], self.visitor.visitor());
+        let (realm, visitor) = (
+            &self.challenges.realms()[self.realm],
+            self.visitor.visitor(),
+        );
         match out.outcome() {
             Some(Outcome::Ok) => log_admitted(&self.challenges, realm, &visitor, out),
             _ => log_refused(&self.challenges, realm, &visitor, out),
