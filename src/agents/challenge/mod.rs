@@ -19,6 +19,10 @@
 //! makes it allocate.
 
 mod binding;
+#[allow(
+    clippy::module_inception,
+    reason = "it is of challenges, after which the room is called"
+)]
 mod challenge;
 mod cookie;
 mod keyring;
