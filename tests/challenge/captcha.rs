@@ -194,7 +194,7 @@ fn nothing_goes_out_for_what_is_refused_here() {
         other.verify(&mut site, &format!("{text}.good")).get(RESULT),
         Some("binding")
     );
-    let forged = format!("A{}", &text[1..]);
+    let forged = format!("B{}", &text[1..]);
     assert_eq!(
         browser
             .verify(&mut site, &format!("{forged}.good"))

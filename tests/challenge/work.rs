@@ -123,3 +123,28 @@ fn wrong_solutions_make_a_network_work_more() {
     assert_eq!(*works.last().unwrap(), 800, "{works:?}");
     browser.verify(&mut site, &solution(&next));
 }
+
+/// 38: whoever asks for many is not helped by a reload.
+#[test]
+fn a_reload_leaves_work_where_it_is() {
+    let level = |work: u32| {
+        let adaptive = json!({ "cap": 10_000, "normal-load": 50, "peak-load": 100 });
+        json!({ "type": "pow", "work": work, "parts": 1, "adaptive": adaptive })
+    };
+    let mut site = Site::new(&settings(&json!({ "level": [level(100)] })));
+    let mut browser = Browser::default();
+    browser.load = Some(100);
+    assert_eq!(work(&mut site, &browser, 1), 10_000);
+    browser.load = None;
+    let mut changed = settings(&json!({ "name": "first", "level": [level(100)] }));
+    let realms = changed["realm"].as_array_mut().unwrap();
+    realms.push(json!({ "level": [level(200)] }));
+    site.reload(&changed);
+    assert_eq!(work(&mut site, &browser, 1), 10_000);
+    browser.realm = "first";
+    assert_eq!(work(&mut site, &browser, 1), 100, "that one was not there");
+    browser.realm = "default";
+    site.wait(180);
+    assert_eq!(work(&mut site, &browser, 1), 200);
+    assert_eq!(site.agent.counts().work.values().copied().max(), Some(200));
+}

@@ -21,6 +21,7 @@ use super::puzzle::Pbkdf2Job;
 use super::realm::Challenges;
 use super::token::Reason;
 use super::verifier::Verifier;
+use super::work::Pressure;
 use crate::agent::{Agent, AgentError, Reply, Router, Ticket};
 use crate::agents::outside::{outbound_request, outside_result};
 use crate::message::{Var, VariableType};
@@ -99,6 +100,8 @@ struct Parts {
     verifier: Option<Verifier>,
     /// How long whoever waits for a derivation has.
     deadline: Duration,
+    /// How hard levels were pressed before.
+    pressures: Vec<(usize, usize, Pressure)>,
 }
 
 /// What has been counted, also under earlier settings.
@@ -186,10 +189,41 @@ impl ChallengeAgent {
         deadline: Duration,
     ) -> Result<Self, StartError> {
         Ok(Self {
-            parts: Arc::new(Parts::new(challenges, outbound, deadline)?),
+            parts: Arc::new(Parts {
+                pressures: self.pressures(&challenges),
+                ..Parts::new(challenges, outbound, deadline)?
+            }),
             history: Arc::clone(&self.history),
             clock: Arc::clone(&self.clock),
         })
+    }
+
+    /// How hard the levels of these settings are pressed, as far as these were there before: a reload does
+    /// not make it easier for whoever asks for many challenges.
+    fn pressures(&self, challenges: &Challenges) -> Vec<(usize, usize, Pressure)> {
+        let before = &self.parts.challenges;
+        let mut pressures: Vec<(usize, usize, Pressure)> = Vec::new();
+        let history = lock(&self.history);
+        let cores = history.cores.iter().filter(|counts| counts.is_of(before));
+        for (realm, level, pressure) in cores.flat_map(|counts| counts.pressures()) {
+            let name = before.realms()[realm].name();
+            let Some(realm) = challenges
+                .realms()
+                .iter()
+                .position(|realm| realm.name() == name)
+            else {
+                continue;
+            };
+            let known = pressures
+                .iter_mut()
+                .find(|known| (known.0, known.1) == (realm, level));
+            match known {
+                Some((_, _, highest)) if highest.height < pressure.height => *highest = pressure,
+                Some(_) => {}
+                None => pressures.push((realm, level, pressure)),
+            }
+        }
+        pressures
     }
 
     /// The settings.
@@ -204,8 +238,12 @@ impl ChallengeAgent {
         let challenges = &self.parts.challenges;
         let counts = Arc::new(CoreCounts::new(challenges));
         lock(&self.history).cores.push(Arc::clone(&counts));
+        let mut engine = Engine::new(Arc::clone(challenges));
+        for &(realm, level, pressure) in &self.parts.pressures {
+            engine.press(realm, level, pressure);
+        }
         let state = Core {
-            engine: Engine::new(Arc::clone(challenges)),
+            engine,
             parts: Arc::clone(&self.parts),
             counts,
             clock: Arc::clone(&self.clock),
@@ -247,7 +285,7 @@ impl ChallengeAgent {
         for counts in cores.iter() {
             counts.add_to(&mut sum);
             if counts.is_of(&self.parts.challenges) {
-                counts.add_work(&mut sum);
+                counts.add_work(&mut sum, (self.clock)().ms);
             }
         }
         sum
@@ -274,6 +312,7 @@ impl Parts {
             verifier: verifier.transpose().map_err(StartError::Thread)?,
             challenges,
             deadline,
+            pressures: Vec::new(),
         })
     }
 }
@@ -388,7 +427,7 @@ impl Core {
             self.level_warning.tell(now);
         }
         if let Some((level, _)) = facts.issued {
-            let pressure = self.engine.pressure(facts.realm, level, now);
+            let pressure = self.engine.pressure(facts.realm, level);
             self.counts.note_pressure(facts.realm, level, pressure);
         }
     }

@@ -68,9 +68,9 @@ impl Rate {
 /// How hard a level is pressed, from 0, at which work is at its floor, to 1, at which it is at its cap.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Pressure {
-    height: f64,
+    pub(super) height: f64,
     /// When it was up last.
-    at_ms: u64,
+    pub(super) at_ms: u64,
 }
 
 impl Pressure {
