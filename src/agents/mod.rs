@@ -8,8 +8,22 @@
 #[cfg(feature = "challenge")]
 pub mod challenge;
 #[cfg(any(feature = "challenge", feature = "remediation"))]
+#[cfg_attr(
+    not(feature = "remediation"),
+    allow(
+        dead_code,
+        reason = "some of it is for captchas and hosts of remediation"
+    )
+)]
 mod form;
 #[cfg(any(feature = "challenge", feature = "remediation"))]
+#[cfg_attr(
+    not(feature = "remediation"),
+    allow(
+        dead_code,
+        reason = "some of it is for captchas and hosts of remediation"
+    )
+)]
 mod hosts;
 #[cfg(any(feature = "challenge", feature = "remediation"))]
 mod outside;

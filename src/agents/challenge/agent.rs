@@ -9,7 +9,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::counts::{ChallengeCounts, CoreCounts};
-use super::engine::{Answer, Asking, Deferred, Engine, Now, Outcome, Validation, Verification, Via};
+use super::engine::{
+    Answer, Asking, Deferred, Engine, Now, Outcome, Validation, Verification, Via,
+};
 use super::messages::{
     BOT, Berghain, CHALLENGE, CLASS, DOMAIN, Issue, LEVEL, LOCATION, NOJS_URL, NOJS_WAIT, NUMBERS,
     PAGE_STATUS, Pass, REASON, REBIND_OK, RESPONSE, RESULT, SET_COOKIE, STATUS, SUGGEST_LEVEL, SUPPORT_ID,
@@ -19,6 +21,7 @@ use super::puzzle::Pbkdf2Job;
 use super::realm::Challenges;
 use super::token::Reason;
 use super::verifier::Verifier;
+use super::work::Pressure;
 use crate::agent::{Agent, AgentError, Reply, Router, Ticket};
 use crate::agents::outside::{outbound_request, outside_result};
 use crate::message::{Var, VariableType};
@@ -97,6 +100,8 @@ struct Parts {
     verifier: Option<Verifier>,
     /// How long whoever waits for a derivation has.
     deadline: Duration,
+    /// How hard levels were pressed before.
+    pressures: Vec<(usize, usize, Pressure)>,
 }
 
 /// What has been counted, also under earlier settings.
@@ -184,10 +189,41 @@ impl ChallengeAgent {
         deadline: Duration,
     ) -> Result<Self, StartError> {
         Ok(Self {
-            parts: Arc::new(Parts::new(challenges, outbound, deadline)?),
+            parts: Arc::new(Parts {
+                pressures: self.pressures(&challenges),
+                ..Parts::new(challenges, outbound, deadline)?
+            }),
             history: Arc::clone(&self.history),
             clock: Arc::clone(&self.clock),
         })
+    }
+
+    /// How hard the levels of these settings are pressed, as far as these were there before: a reload does
+    /// not make it easier for whoever asks for many challenges.
+    fn pressures(&self, challenges: &Challenges) -> Vec<(usize, usize, Pressure)> {
+        let before = &self.parts.challenges;
+        let mut pressures: Vec<(usize, usize, Pressure)> = Vec::new();
+        let history = lock(&self.history);
+        let cores = history.cores.iter().filter(|counts| counts.is_of(before));
+        for (realm, level, pressure) in cores.flat_map(|counts| counts.pressures()) {
+            let name = before.realms()[realm].name();
+            let Some(realm) = challenges
+                .realms()
+                .iter()
+                .position(|realm| realm.name() == name)
+            else {
+                continue;
+            };
+            let known = pressures
+                .iter_mut()
+                .find(|known| (known.0, known.1) == (realm, level));
+            match known {
+                Some((_, _, highest)) if highest.height < pressure.height => *highest = pressure,
+                Some(_) => {}
+                None => pressures.push((realm, level, pressure)),
+            }
+        }
+        pressures
     }
 
     /// The settings.
@@ -202,8 +238,12 @@ impl ChallengeAgent {
         let challenges = &self.parts.challenges;
         let counts = Arc::new(CoreCounts::new(challenges));
         lock(&self.history).cores.push(Arc::clone(&counts));
+        let mut engine = Engine::new(Arc::clone(challenges));
+        for &(realm, level, pressure) in &self.parts.pressures {
+            engine.press(realm, level, pressure);
+        }
         let state = Core {
-            engine: Engine::new(Arc::clone(challenges)),
+            engine,
             parts: Arc::clone(&self.parts),
             counts,
             clock: Arc::clone(&self.clock),
@@ -245,7 +285,7 @@ impl ChallengeAgent {
         for counts in cores.iter() {
             counts.add_to(&mut sum);
             if counts.is_of(&self.parts.challenges) {
-                counts.add_work(&mut sum);
+                counts.add_work(&mut sum, (self.clock)().ms);
             }
         }
         sum
@@ -261,15 +301,18 @@ impl Parts {
         let needs = challenges.endpoints().iter();
         let endpoints =
             needs.map(|need| outbound.endpoint(EndpointConfig::new("captcha", need.url.as_str())));
-        let endpoints = endpoints.collect::<Result<_, _>>().map_err(StartError::Endpoint)?;
-        let verifier = challenges.has_pbkdf2().then(|| {
-            Verifier::start(challenges.pbkdf2_threads, challenges.pbkdf2_queue)
-        });
+        let endpoints = endpoints
+            .collect::<Result<_, _>>()
+            .map_err(StartError::Endpoint)?;
+        let verifier = challenges
+            .has_pbkdf2()
+            .then(|| Verifier::start(challenges.pbkdf2_threads, challenges.pbkdf2_queue));
         Ok(Self {
             endpoints,
             verifier: verifier.transpose().map_err(StartError::Thread)?,
             challenges,
             deadline,
+            pressures: Vec::new(),
         })
     }
 }
@@ -316,7 +359,9 @@ impl Core {
     ) -> Result<(), AgentError> {
         let now = (self.clock)();
         let (visitor, load) = (message.visitor(), message.load.0);
-        let validation = self.engine.validate(&visitor, message.level, message.nav, load, now);
+        let validation = self
+            .engine
+            .validate(&visitor, message.level, message.nav, load, now);
         let Some(validation) = validation else {
             return Ok(());
         };
@@ -332,7 +377,8 @@ impl Core {
         let (visitor, load, url) = (message.visitor(), message.load.0, message.url.0);
         let now = (self.clock)();
         let (level, answer) = (message.level, &mut self.answer);
-        self.engine.issue(&visitor, level, load, url, Via::Issue, now, answer);
+        self.engine
+            .issue(&visitor, level, load, url, Via::Issue, now, answer);
         self.note_issued(now);
         answer_issue(&self.answer, reply)?;
         let status = self.parts.challenges.realm(visitor.realm).status();
@@ -347,7 +393,8 @@ impl Core {
     fn pass(&mut self, message: &Pass<'_>, reply: &mut Reply<'_>) -> Result<(), AgentError> {
         let now = (self.clock)();
         let query = message.query.unwrap_or_default();
-        self.engine.pass(&message.visitor(), query, now, &mut self.answer);
+        self.engine
+            .pass(&message.visitor(), query, now, &mut self.answer);
         self.counts.note_answer(&self.answer);
         answer_pass(&self.answer, reply)?;
         Ok(())
@@ -363,7 +410,8 @@ impl Core {
             Some(b"GET") => {
                 let now = (self.clock)();
                 let (level, answer) = (message.level, &mut self.answer);
-                self.engine.issue(&visitor, level, None, None, Via::Berghain, now, answer);
+                self.engine
+                    .issue(&visitor, level, None, None, Via::Berghain, now, answer);
                 self.note_issued(now);
                 reply.set(DOMAIN, "")?;
                 answer_issue(&self.answer, reply)?;
@@ -381,7 +429,7 @@ impl Core {
             self.level_warning.tell(now);
         }
         if let Some((level, _)) = facts.issued {
-            let pressure = self.engine.pressure(facts.realm, level, now);
+            let pressure = self.engine.pressure(facts.realm, level);
             self.counts.note_pressure(facts.realm, level, pressure);
         }
     }
@@ -414,7 +462,8 @@ impl Core {
                     place.submit(move || waiter.derive(job, end));
                     return Ok(());
                 }
-                self.engine.refuse_busy(visitor, job.challenge(), &mut self.answer);
+                self.engine
+                    .refuse_busy(visitor, job.challenge(), &mut self.answer);
             }
         }
         self.counts.note_answer(&self.answer);
@@ -527,7 +576,10 @@ fn answer_validation(
     if let Some(token) = &validation.token {
         out.set(LEVEL, i64::from(token.level))?;
         out.set(TOKEN_ID, token_id(token.id.0, &mut [0; 16]))?;
-        out.set(TOKEN_AGE, i64::try_from(validation.token_age_s).unwrap_or(i64::MAX))?;
+        out.set(
+            TOKEN_AGE,
+            i64::try_from(validation.token_age_s).unwrap_or(i64::MAX),
+        )?;
         out.set(CLASS, token.class().as_str())?;
     }
     if validation.reason == Some(Reason::Address) {
@@ -576,8 +628,10 @@ fn answer_token(answer: &Answer, out: &mut impl Variables) -> Result<(), EncodeE
     if let Some(support_id) = answer.support_id() {
         out.set(SUPPORT_ID, support_id.as_str())?;
     }
-    if let Some(((token, set_cookie), id)) =
-        answer.token().zip(answer.set_cookie()).zip(answer.token_id())
+    if let Some(((token, set_cookie), id)) = answer
+        .token()
+        .zip(answer.set_cookie())
+        .zip(answer.token_id())
     {
         out.set(TOKEN, token)?;
         out.set(SET_COOKIE, set_cookie)?;

@@ -322,22 +322,6 @@ pub enum Failure {
     Work,
 }
 
-impl Failure {
-    /// The word that the page knows it by.
-    #[must_use]
-    pub const fn code(self) -> &'static str {
-        match self {
-            Self::Format | Self::Solution => "format",
-            Self::Key | Self::Mac => "mac",
-            Self::Host => "host",
-            Self::Tls | Self::UserAgent | Self::Address => "binding",
-            Self::Level | Self::Future | Self::Expired => "expired",
-            Self::Early { .. } => "early",
-            Self::Work => "work",
-        }
-    }
-}
-
 /// A submission whose challenge this realm made for this visitor, and whose time it is. Only
 /// [`RealmKeys::open`] makes one.
 #[derive(Debug)]
@@ -457,7 +441,9 @@ impl RealmKeys {
         if u64::from(challenge.expires) <= now {
             return Err(Failure::Expired);
         }
-        if let Some(wait_s) = u64::from(challenge.not_before).checked_sub(now)
+        // Where nothing is to be waited for, an agent whose clock is behind does not make it a wait.
+        if challenge.not_before > challenge.issued
+            && let Some(wait_s) = u64::from(challenge.not_before).checked_sub(now)
             && wait_s != 0
         {
             let wait_s = u32::try_from(wait_s).unwrap_or(u32::MAX);

@@ -9,7 +9,7 @@ use super::crawlers::Bot;
 use super::engine::{Answer, Outcome, ProviderOutcome, Validation, Via};
 use super::realm::Challenges;
 use super::token::Reason;
-use super::work::work_at;
+use super::work::{Pressure, work_at};
 
 /// Up to how many seconds a visitor takes to be counted in each bucket but the last.
 pub const SOLVE_BOUNDS_S: [u64; 9] = [1, 2, 5, 10, 20, 60, 120, 300, 900];
@@ -42,8 +42,18 @@ struct LevelCounts {
     provider: [AtomicU64; ProviderOutcome::ALL.len()],
     solved: [AtomicU64; SOLVE_BUCKETS],
     solved_s: AtomicU64,
-    /// In thousandths.
+    /// As [`Pressure`] has it, the height in thousandths.
     pressure: AtomicU32,
+    pressure_at_ms: AtomicU64,
+}
+
+impl LevelCounts {
+    fn pressure(&self) -> Pressure {
+        Pressure {
+            height: f64::from(self.pressure.load(Ordering::Relaxed)) / 1_000.0,
+            at_ms: self.pressure_at_ms.load(Ordering::Relaxed),
+        }
+    }
 }
 
 fn add(counter: &AtomicU64, count: u64) {
@@ -53,7 +63,11 @@ fn add(counter: &AtomicU64, count: u64) {
 impl CoreCounts {
     pub(super) fn new(challenges: &Arc<Challenges>) -> Self {
         let realms = challenges.realms().iter().map(|realm| RealmCounts {
-            levels: realm.levels().iter().map(|_| LevelCounts::default()).collect(),
+            levels: realm
+                .levels()
+                .iter()
+                .map(|_| LevelCounts::default())
+                .collect(),
             ..RealmCounts::default()
         });
         let crawlers = 0..=challenges.crawlers.names().count();
@@ -75,7 +89,11 @@ impl CoreCounts {
             Bot::No => return,
             Bot::Claimed => self.crawlers.last(),
             Bot::Verified(name) => {
-                let index = self.challenges.crawlers.names().position(|known| known == name);
+                let index = self
+                    .challenges
+                    .crawlers
+                    .names()
+                    .position(|known| known == name);
                 index.and_then(|index| self.crawlers.get(index))
             }
         };
@@ -106,27 +124,38 @@ impl CoreCounts {
                 add(&level.provider[provider as usize], 1);
             }
             if let Some(solved_in_s) = facts.solved_in_s {
-                let bucket = SOLVE_BOUNDS_S.iter().position(|&bound| solved_in_s <= bound);
+                let bucket = SOLVE_BOUNDS_S
+                    .iter()
+                    .position(|&bound| solved_in_s <= bound);
                 add(&level.solved[bucket.unwrap_or(SOLVE_BOUNDS_S.len())], 1);
                 add(&level.solved_s, solved_in_s);
             }
         }
     }
 
-    /// How hard a level is pressed now, from 0 to 1.
-    pub(super) fn note_pressure(&self, realm: usize, level: u8, pressure: f64) {
+    /// How hard a level is pressed.
+    pub(super) fn note_pressure(&self, realm: usize, number: u8, pressure: Pressure) {
         let realm = self.realms.get(realm);
-        let index = usize::from(level).checked_sub(1);
-        let found = realm.zip(index).and_then(|(realm, index)| realm.levels.get(index));
-        if let Some(found) = found {
+        if let Some(found) = realm.and_then(|realm| level(realm, Some(number))) {
             #[allow(
                 clippy::cast_possible_truncation,
                 clippy::cast_sign_loss,
                 reason = "between 0 and 1,000"
             )]
-            let thousandths = (pressure.clamp(0.0, 1.0) * 1_000.0) as u32;
+            let thousandths = (pressure.height.clamp(0.0, 1.0) * 1_000.0) as u32;
             found.pressure.store(thousandths, Ordering::Relaxed);
+            let at_ms = pressure.at_ms;
+            found.pressure_at_ms.store(at_ms, Ordering::Relaxed);
         }
+    }
+
+    /// The same for whoever reads it: by realm and level.
+    pub(super) fn pressures(&self) -> impl Iterator<Item = (usize, usize, Pressure)> {
+        let realms = self.realms.iter().enumerate();
+        realms.flat_map(|(realm, counts)| {
+            let levels = counts.levels.iter().enumerate();
+            levels.map(move |(level, counts)| (realm, level, counts.pressure()))
+        })
     }
 
     /// Adds all that was counted.
@@ -190,12 +219,15 @@ impl CoreCounts {
     }
 
     /// The work of each level now, where it is more than on the other cores.
-    pub(super) fn add_work(&self, sum: &mut ChallengeCounts) {
+    pub(super) fn add_work(&self, sum: &mut ChallengeCounts, now_ms: u64) {
         for (realm, counts) in self.challenges.realms().iter().zip(&self.realms) {
             for ((number, level), counts) in (1..).zip(realm.levels()).zip(&counts.levels) {
                 let floor = level.terms(number, 0).work;
-                let pressure = f64::from(counts.pressure.load(Ordering::Relaxed)) / 1_000.0;
-                let cap = level.adaptive.as_ref().map_or(floor, |adaptive| adaptive.cap);
+                let pressure = counts.pressure().at(now_ms);
+                let cap = level
+                    .adaptive
+                    .as_ref()
+                    .map_or(floor, |adaptive| adaptive.cap);
                 let labels = LevelLabels {
                     realm: realm.name().to_owned(),
                     level: number,

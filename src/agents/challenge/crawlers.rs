@@ -110,7 +110,8 @@ impl Crawlers {
                     continue;
                 }
                 let crawler = &self.crawlers[*index];
-                let is_there = |address| crawler.networks.iter().any(|table| table.contains(address));
+                let is_there =
+                    |address| crawler.networks.iter().any(|table| table.contains(address));
                 if address.is_some_and(is_there) {
                     return Bot::Verified(&crawler.name);
                 }
@@ -243,7 +244,10 @@ mod tests {
             (b"{\"prefixes\":[]}", "no network"),
             (b"{\"networks\":[]}", "prefixes"),
             (b"192.0.2.0/24\nnonsense\n", "line 2"),
-            (b"{\"prefixes\":[{\"ipv4Prefix\":\"nonsense\"}]}", "nonsense"),
+            (
+                b"{\"prefixes\":[{\"ipv4Prefix\":\"nonsense\"}]}",
+                "nonsense",
+            ),
         ] {
             let error = crawler_networks(file).unwrap_err().to_string();
             assert!(error.contains(part), "{error}");

@@ -59,7 +59,6 @@ pub const LOCATION: Var<str> = Var::txn("location");
 /// For berghain's configuration: `domain=...;` or nothing.
 pub const DOMAIN: Var<str> = Var::txn("domain");
 
-
 /// All variables that are true or false, for declarations.
 pub const SWITCHES: [Var<bool>; 3] = [VALID, REBIND_OK, WOULD_CHALLENGE];
 /// All that are numbers.
@@ -67,8 +66,8 @@ pub const NUMBERS: [Var<i64>; 6] =
     [LEVEL, TOKEN_AGE, SUGGEST_LEVEL, STATUS, PAGE_STATUS, NOJS_WAIT];
 /// All that are texts.
 pub const TEXTS: [Var<str>; 13] = [
-    REASON, TOKEN_ID, CLASS, BOT, CHALLENGE, RESPONSE, SUPPORT_ID, NOJS_URL, TOKEN, SET_COOKIE, RESULT,
-    LOCATION, DOMAIN,
+    REASON, TOKEN_ID, CLASS, BOT, CHALLENGE, RESPONSE, SUPPORT_ID, NOJS_URL, TOKEN, SET_COOKIE,
+    RESULT, LOCATION, DOMAIN,
 ];
 
 /// What a [`ChallengeAgent`](super::ChallengeAgent)'s agents declare, for HAProxy's configuration to be

@@ -32,6 +32,10 @@
 
 mod agent;
 mod binding;
+#[allow(
+    clippy::module_inception,
+    reason = "it is of challenges, after which the room is called"
+)]
 mod challenge;
 mod cookie;
 mod counts;

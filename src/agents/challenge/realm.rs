@@ -13,8 +13,8 @@ use super::messages::LevelArgument;
 use super::reply::push_json;
 use super::scope::ScopeRules;
 use super::settings::{
-    AdaptiveSettings, ChallengeSettings, CrawlerSettings, KeySettings, LevelSettings, Place, Prefix,
-    RealmSettings, SettingsError,
+    AdaptiveSettings, ChallengeSettings, CrawlerSettings, KeySettings, LevelSettings, Place,
+    Prefix, RealmSettings, SettingsError,
 };
 use super::work::AdaptiveWork;
 use crate::agents::hosts::HostPattern;
@@ -137,16 +137,18 @@ impl Challenges {
             ));
         }
         let keys = settings.keys.iter().enumerate();
-        let keys: Vec<(Key, Option<u64>)> =
-            keys.map(|(index, key)| read_key(index, key)).collect::<Result<_, _>>()?;
+        let keys: Vec<(Key, Option<u64>)> = keys
+            .map(|(index, key)| read_key(index, key))
+            .collect::<Result<_, _>>()?;
         let known = keys.iter().map(|(key, not_after)| (key.id(), *not_after));
         let known = known.collect();
-        let keyring = Keyring::new(keys.into_iter().map(|(key, _)| key).collect()).map_err(|error| {
-            top.error(
-                "key",
-                format_args!("{error}: want [[challenge.key]] with id and secret-file"),
-            )
-        })?;
+        let keyring =
+            Keyring::new(keys.into_iter().map(|(key, _)| key).collect()).map_err(|error| {
+                top.error(
+                    "key",
+                    format_args!("{error}: want [[challenge.key]] with id and secret-file"),
+                )
+            })?;
         let mut endpoints = Endpoints::default();
         let realms = settings.realms.iter();
         let realms: Vec<Realm> = realms
@@ -158,7 +160,10 @@ impl Challenges {
             if by_name.iter().any(|(other, _)| **other == *name) {
                 return Err(top.error(
                     "realm",
-                    format_args!("name: two realms are named {:?}: give each its own", realm.name),
+                    format_args!(
+                        "name: two realms are named {:?}: give each its own",
+                        realm.name
+                    ),
                 ));
             }
             by_name.push((name.into(), index));
@@ -218,7 +223,9 @@ impl Challenges {
 
     pub(super) fn realm_index(&self, name: Option<&[u8]>) -> usize {
         let found = name.and_then(|name| {
-            let found = self.by_name.binary_search_by(|(other, _)| (**other).cmp(name));
+            let found = self
+                .by_name
+                .binary_search_by(|(other, _)| (**other).cmp(name));
             found.ok()
         });
         found.map_or(self.default_realm, |place| self.by_name[place].1)
@@ -249,14 +256,24 @@ impl Realm {
         if name.is_empty() {
             return Err(place.error("name", "is empty: want what messages call the realm"));
         }
-        let challenge_ttl_s =
-            place.number("challenge-ttl-s", settings.challenge_ttl_s, 300, (10, 86_400))?;
+        let challenge_ttl_s = place.number(
+            "challenge-ttl-s",
+            settings.challenge_ttl_s,
+            300,
+            (10, 86_400),
+        )?;
         let (status, is_known) = (settings.status.unwrap_or(403), |status| {
             matches!(status, 200 | 401 | 403 | 429 | 503)
         });
-        let status = u16::try_from(status).ok().filter(|&status| is_known(status));
-        let status = status
-            .ok_or_else(|| place.error("status", "is none of a challenge: want 200, 401, 403, 429 or 503"))?;
+        let status = u16::try_from(status)
+            .ok()
+            .filter(|&status| is_known(status));
+        let status = status.ok_or_else(|| {
+            place.error(
+                "status",
+                "is none of a challenge: want 200, 401, 403, 429 or 503",
+            )
+        })?;
         let no_js = match settings.nojs.as_deref() {
             None | Some("off") => NoJs::Off,
             Some("refresh") => NoJs::Refresh,
@@ -314,7 +331,10 @@ impl Realm {
         }
         let definitions: Vec<Level> = levels.iter().map(|level| level.level.clone()).collect();
         let keys = RealmKeys::new(keyring, name, &definitions, binding).map_err(|error| {
-            place.error("level", format_args!("{error}: see [[challenge.realm.level]]"))
+            place.error(
+                "level",
+                format_args!("{error}: see [[challenge.realm.level]]"),
+            )
         })?;
         Ok(Self {
             name: name.to_owned(),
@@ -415,15 +435,24 @@ impl RealmLevel {
         let misplaced = [
             ("work", settings.work.is_some() && !is_puzzle),
             ("parts", settings.parts.is_some() && !is_puzzle),
-            ("iterations", settings.iterations.is_some() && kind != "pbkdf2"),
+            (
+                "iterations",
+                settings.iterations.is_some() && kind != "pbkdf2",
+            ),
             ("adaptive", settings.adaptive.is_some() && !is_puzzle),
             ("provider", settings.provider.is_some() && kind != "captcha"),
             ("site-key", settings.site_key.is_some() && !is_captcha),
             ("secret-key", settings.secret_key.is_some() && !is_captcha),
             ("verify-url", settings.verify_url.is_some() && !is_captcha),
             ("script-url", settings.script_url.is_some() && !is_captcha),
-            ("script-global", settings.script_global.is_some() && !is_captcha),
-            ("skip-hostname-check", settings.skip_hostname_check && !is_captcha),
+            (
+                "script-global",
+                settings.script_global.is_some() && !is_captcha,
+            ),
+            (
+                "skip-hostname-check",
+                settings.skip_hostname_check && !is_captcha,
+            ),
             ("send-remote-ip", settings.send_remote_ip && !is_captcha),
             ("timeout-s", settings.timeout_s.is_some() && !is_captcha),
         ];
@@ -433,7 +462,11 @@ impl RealmLevel {
         }
         let is_wait = matches!(kind, "wait" | "none");
         // A level that is passed by waiting for nothing would be none.
-        let (duration_s, wait_s, least_wait_s) = if is_wait { (3_600, 3, 1) } else { (43_200, 0, 0) };
+        let (duration_s, wait_s, least_wait_s) = if is_wait {
+            (3_600, 3, 1)
+        } else {
+            (43_200, 0, 0)
+        };
         let wait_s = place.number("wait-s", settings.wait_s, wait_s, (least_wait_s, 300))?;
         let given = settings.duration_s;
         let duration_s = place.number("duration-s", given, duration_s, (10, MAX_DURATION_S))?;
@@ -589,7 +622,12 @@ fn read_adaptive(
         floor.saturating_mul(16),
         (floor, u32::MAX),
     )?;
-    let normal: u32 = place.number("adaptive.normal-rate", settings.normal_rate, 20, (1, 1 << 24))?;
+    let normal: u32 = place.number(
+        "adaptive.normal-rate",
+        settings.normal_rate,
+        20,
+        (1, 1 << 24),
+    )?;
     let peak = place.number(
         "adaptive.peak-rate",
         settings.peak_rate,
@@ -599,7 +637,8 @@ fn read_adaptive(
     let load = match (settings.normal_load, settings.peak_load) {
         (None, None) => None,
         (Some(normal), Some(peak)) => {
-            let normal = place.number("adaptive.normal-load", Some(normal), 0, (1, u32::MAX - 1))?;
+            let normal =
+                place.number("adaptive.normal-load", Some(normal), 0, (1, u32::MAX - 1))?;
             let peak = place.number("adaptive.peak-load", Some(peak), 0, (normal + 1, u32::MAX))?;
             Some((f64::from(normal), f64::from(peak)))
         }
@@ -642,8 +681,9 @@ fn read_captcha(
         || name.len() > 32
         || !name.bytes().all(is_word)
     {
-        let reason =
-            format!("is {name:?}: want turnstile, hcaptcha, recaptcha, or a name of a-z, 0-9 and - for another");
+        let reason = format!(
+            "is {name:?}: want turnstile, hcaptcha, recaptcha, or a name of a-z, 0-9 and - for another"
+        );
         return Err(place.error("provider", reason));
     }
     let text = |key, given: &Option<String>| {

@@ -55,7 +55,9 @@ impl Verifier {
             let shared = Arc::clone(&verifier.shared);
             let name = format!("challenge-{index}");
             // Where one cannot be started, those before end as this is dropped.
-            let thread = thread::Builder::new().name(name).spawn(move || shared.run())?;
+            let thread = thread::Builder::new()
+                .name(name)
+                .spawn(move || shared.run())?;
             verifier.threads.push(thread);
         }
         Ok(verifier)
@@ -113,7 +115,10 @@ impl Shared {
                     match queue.jobs.pop_front() {
                         Some(job) => break job,
                         None => {
-                            queue = self.came.wait(queue).unwrap_or_else(PoisonError::into_inner);
+                            queue = self
+                                .came
+                                .wait(queue)
+                                .unwrap_or_else(PoisonError::into_inner);
                         }
                     }
                 }
@@ -183,7 +188,10 @@ mod tests {
         release.send(()).unwrap();
         finished.recv().unwrap();
         finished.recv().unwrap();
-        verifier.reserve().unwrap().submit(move || done.send(()).unwrap());
+        verifier
+            .reserve()
+            .unwrap()
+            .submit(move || done.send(()).unwrap());
         finished.recv().unwrap();
     }
 

@@ -68,9 +68,9 @@ impl Rate {
 /// How hard a level is pressed, from 0, at which work is at its floor, to 1, at which it is at its cap.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Pressure {
-    height: f64,
+    pub(super) height: f64,
     /// When it was up last.
-    at_ms: u64,
+    pub(super) at_ms: u64,
 }
 
 impl Pressure {
@@ -83,11 +83,14 @@ impl Pressure {
         now_ms: u64,
     ) -> f64 {
         let of_rate = height(rate, adaptive.normal_rate, adaptive.peak_rate);
-        let of_load = adaptive.load.zip(load).map_or(0.0, |((normal, peak), load)| {
-            #[allow(clippy::cast_precision_loss, reason = "what is lost is no load")]
-            let load = load as f64;
-            height(load, normal, peak)
-        });
+        let of_load = adaptive
+            .load
+            .zip(load)
+            .map_or(0.0, |((normal, peak), load)| {
+                #[allow(clippy::cast_precision_loss, reason = "what is lost is no load")]
+                let load = load as f64;
+                height(load, normal, peak)
+            });
         let target = of_rate.max(of_load);
         let fallen = self.at(now_ms);
         if target >= fallen {

@@ -1,0 +1,1 @@
+//! Challenges and clearance tokens, from the first request to the last.
