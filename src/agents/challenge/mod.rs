@@ -11,6 +11,7 @@
 //! challenge   sign, read and verify challenges
 //! puzzle      what solves them, and a solver to hold against it
 //! token       clearance tokens, and what they are refused for
+//! page        the page that visitors see, and languages, what it says
 //! cookie      their names, candidates in a request, and the header that sets them
 //! support_id  what a visitor can read out over the telephone
 //! ```
@@ -22,7 +23,9 @@ mod binding;
 mod challenge;
 mod cookie;
 mod keyring;
+mod languages;
 mod level;
+mod page;
 mod puzzle;
 mod scope;
 mod support_id;
@@ -40,6 +43,7 @@ pub use cookie::{
 };
 pub use keyring::{Key, KeyError, Keyring, RealmKeys};
 pub use level::{Level, LevelError, MAX_PARTS, Method};
+pub use page::{CaptchaOrigins, NoJsPage, Page, PageError};
 pub use puzzle::{Pbkdf2Job, Pending, Proof, Solved, Step, solution_body, solve};
 pub use scope::{HostError, Scope, ScopeRules, TrustedDomainError};
 pub use support_id::SupportId;
