@@ -30,8 +30,7 @@ impl Request {
 
     /// Without a body, to any host.
     pub(crate) fn of(method: &str, host: &str, path: &str) -> Self {
-        let head =
-            format!("{method} {path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n");
+        let head = format!("{method} {path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n");
         Self {
             preamble: Vec::new(),
             head: head.into(),

@@ -11,6 +11,7 @@
 //! challenge   sign, read and verify challenges
 //! puzzle      what solves them, and a solver to hold against it
 //! token       clearance tokens, and what they are refused for
+//! page        the page that visitors see, and languages, what it says
 //! cookie      their names, candidates in a request, and the header that sets them
 //! support_id  what a visitor can read out over the telephone
 //!
@@ -23,7 +24,6 @@
 //! engine      decisions: what is valid, what is asked for, what becomes of it
 //! verifier    threads for what takes longer
 //! operator    tokens by hand
-//! page        what a visitor sees, with what is a site's own
 //! agent       all of it on cores, with clocks, counters and calls to providers
 //! ```
 //!
@@ -42,6 +42,7 @@ mod counts;
 mod crawlers;
 mod engine;
 mod keyring;
+mod languages;
 mod level;
 pub mod messages;
 mod operator;

@@ -14,15 +14,12 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
+use super::languages::{self, Language};
+
 const TEMPLATE: &str = include_str!("page/challenge.html");
 
 /// All texts by their names, in the language that the others are translations of.
 const TEXTS: &str = include_str!("page/strings/en.json");
-
-/// The languages it comes with.
-const LANGUAGES: [&str; 15] = [
-    "ar", "cs", "de", "en", "es", "fr", "it", "ja", "nl", "pl", "pt", "ru", "tr", "uk", "zh",
-];
 
 /// What of a challenge's page is a site's own.
 ///
@@ -125,13 +122,20 @@ impl Page {
     pub fn content_security_policy(captcha: Option<CaptchaOrigins>) -> String {
         let hash = |tag: &str| {
             let (start, end) = (format!("<{tag}>"), format!("</{tag}>"));
-            let text = TEMPLATE.split_once(&start).and_then(|(_, rest)| rest.split_once(&end));
+            let text = TEMPLATE
+                .split_once(&start)
+                .and_then(|(_, rest)| rest.split_once(&end));
             let (text, _) = text.expect("the page has one of each");
             format!("'sha256-{}'", STANDARD.encode(Sha256::digest(text)))
         };
         let (script, style) = (hash("script"), hash("style"));
         let (scripts, frames, connects, styles) = captcha.map_or(("", "", "", ""), |captcha| {
-            let CaptchaOrigins { scripts, frames, connects, styles } = captcha;
+            let CaptchaOrigins {
+                scripts,
+                frames,
+                connects,
+                styles,
+            } = captcha;
             (scripts, frames, connects, styles)
         });
         let frames = match frames {
@@ -174,15 +178,24 @@ impl Page {
         });
         let config = self.config()?.to_string().replace('<', "\\u003c");
         let values = [
-            ("lang", own(&escaped(self.language.as_deref().unwrap_or("en")))),
+            (
+                "lang",
+                own(&escaped(self.language.as_deref().unwrap_or("en"))),
+            ),
             ("method", of_haproxy("%[method]").to_owned()),
             ("refresh", refresh.to_owned()),
             ("site", own(&escaped(&self.site))),
             ("noscript", no_script.to_owned()),
-            ("sid", of_haproxy("%[var(txn.challenge.support_id)]").to_owned()),
+            (
+                "sid",
+                of_haproxy("%[var(txn.challenge.support_id)]").to_owned(),
+            ),
             ("contact", own(&contact)),
             ("config", own(&config)),
-            ("challenge", of_haproxy("%[var(txn.challenge.response)]").to_owned()),
+            (
+                "challenge",
+                of_haproxy("%[var(txn.challenge.response)]").to_owned(),
+            ),
         ];
         // In one pass, so that what is filled in is never taken for a marker.
         let mut page = String::with_capacity(TEMPLATE.len() + 1024);
@@ -228,7 +241,7 @@ impl Page {
             }
         }
         match self.language.as_deref() {
-            Some(language) if !LANGUAGES.contains(&language) => Err(PageError::Language),
+            Some(code) if Language::of(code).is_none() => Err(PageError::Language),
             _ => Ok(()),
         }
     }
@@ -238,47 +251,60 @@ impl Page {
         let mut config = Map::new();
         config.insert("path".to_owned(), json!(self.path));
         config.insert("probe".to_owned(), json!(self.probe));
-        if let Some(language) = &self.language {
-            config.insert("lang".to_owned(), json!(language));
+        let code = self.language.as_deref().unwrap_or("en");
+        let mut texts = Map::new();
+        if let Some(language) = Language::of(code) {
+            texts.insert(code.to_owned(), json!(language.joined));
         }
         if let Some(strings) = &self.strings {
-            config.insert("strings".to_owned(), Value::Object(numbered(strings)?));
+            let (of_all, of_languages) = replacements(strings)?;
+            if !of_all.is_empty() {
+                config.insert("strings".to_owned(), Value::Object(of_all));
+            }
+            texts.extend(of_languages);
+        }
+        config.insert("texts".to_owned(), Value::Object(texts));
+        if self.language.is_some() {
+            config.insert("lang".to_owned(), json!(code));
         }
         Ok(Value::Object(config))
     }
 }
 
-/// Texts by their numbers, of texts by their names.
-fn numbered(strings: &str) -> Result<Map<String, Value>, PageError> {
+/// Texts for all languages by their numbers, and whole languages by their codes, of texts by their names.
+fn replacements(strings: &str) -> Result<(Map<String, Value>, Map<String, Value>), PageError> {
     let texts: Map<String, Value> = serde_json::from_str(TEXTS).expect("the page's own texts");
     let mut names: Vec<_> = texts.keys().map(String::as_str).collect();
     names.sort_unstable();
     let given: Map<String, Value> =
         serde_json::from_str(strings).map_err(|error| PageError::Json(error.to_string()))?;
-    let number = |name: &str| {
-        let place = names.iter().position(|known| *known == name);
-        place.map(|place| place.to_string())
+    let number = |name: &str, value: &Value| {
+        let Some(place) = names.iter().position(|known| *known == name) else {
+            return Err(PageError::UnknownText(name.to_owned()));
+        };
+        match value.as_str() {
+            // A bar is what stands between texts.
+            Some(text) if !text.contains('|') => Ok(place.to_string()),
+            _ => Err(PageError::NoText(name.to_owned())),
+        }
     };
-    let text = |name: String, value: Value| match (number(&name), &value) {
-        (Some(number), Value::String(_)) => Ok((number, value)),
-        (Some(_), _) => Err(PageError::NoText(name)),
-        (None, _) => Err(PageError::UnknownText(name)),
-    };
-    let mut numbered = Map::new();
+    let (mut of_all, mut of_languages) = (Map::new(), Map::new());
     for (name, value) in given {
-        match value {
-            Value::Object(of_language) if LANGUAGES.contains(&&*name) => {
-                let texts = of_language.into_iter().map(|(name, value)| text(name, value));
-                let texts = texts.collect::<Result<Map<_, _>, _>>()?;
-                numbered.insert(name, Value::Object(texts));
+        match (Language::of(&name), value) {
+            (Some(language), Value::Object(replaced)) => {
+                let mut texts = language.texts.clone();
+                for (name, value) in replaced {
+                    number(&name, &value)?;
+                    texts.insert(name, value);
+                }
+                of_languages.insert(name, json!(languages::joined(&texts)));
             }
-            value => {
-                let (number, value) = text(name, value)?;
-                numbered.insert(number, value);
+            (_, value) => {
+                of_all.insert(number(&name, &value)?, value);
             }
         }
     }
-    Ok(numbered)
+    Ok((of_all, of_languages))
 }
 
 /// For elements and attributes of HTML.
@@ -364,13 +390,13 @@ impl fmt::Display for PageError {
             Self::Contact => f.write_str(
                 "contact: want an address of https, http, mailto or tel, or a path, without spaces",
             ),
-            Self::Language => write!(f, "language: want one of {}", LANGUAGES.join(", ")),
+            Self::Language => write!(f, "language: want one of {}", languages::codes().collect::<Vec<_>>().join(", ")),
             Self::Json(error) => write!(f, "strings: want an object of JSON: {error}"),
             Self::UnknownText(name) => write!(
                 f,
                 "strings: there is no text {name:?}; want the names of the page's own, or codes of languages"
             ),
-            Self::NoText(name) => write!(f, "strings: {name:?} has no text as its value"),
+            Self::NoText(name) => write!(f, "strings: {name:?} has no text as its value, or one with a '|' in it"),
             Self::NoJsOfPlainPage => f.write_str(
                 "no-js: only a page for HAProxy's lf-file can have it: its address is another each time",
             ),
@@ -387,26 +413,46 @@ mod tests {
     #[test]
     fn markers_are_filled_in_and_nothing_else_changes() {
         for marker in [
-            "lang", "method", "refresh", "site", "noscript", "sid", "contact", "config", "challenge",
+            "lang",
+            "method",
+            "refresh",
+            "site",
+            "noscript",
+            "sid",
+            "contact",
+            "config",
+            "challenge",
         ] {
             let count = TEMPLATE.matches(&format!("{{{{{marker}}}}}")).count();
             assert_eq!(count, 1, "{marker}");
         }
         let page = Page::default();
         let plain = page.plain().unwrap();
-        assert!(plain.contains(r#"{"path":"/.challenge","probe":true}"#));
+        assert!(plain.contains(r#"{"path":"/.challenge","probe":true,"texts":{"en":"about # s|"#));
         assert!(!plain.contains("%[") && !plain.contains("txn.challenge"));
         let for_haproxy = page.for_haproxy().unwrap();
-        for expression in ["%[method]", "%[var(txn.challenge.support_id)]", "%[var(txn.challenge.response)]"] {
+        for expression in [
+            "%[method]",
+            "%[var(txn.challenge.support_id)]",
+            "%[var(txn.challenge.response)]",
+        ] {
             assert_eq!(for_haproxy.matches(expression).count(), 1, "{expression}");
         }
-        assert_eq!(for_haproxy.matches('%').count(), 3, "HAProxy expands nothing else");
+        assert_eq!(
+            for_haproxy.matches('%').count(),
+            3,
+            "HAProxy expands nothing else"
+        );
         for (element, end) in [("<script>", "</script>"), ("<style>", "</style>")] {
             let of = |page: &str| {
                 let (_, rest) = page.split_once(element).unwrap();
                 rest.split_once(end).unwrap().0.to_owned()
             };
-            assert_eq!(of(TEMPLATE), of(&for_haproxy), "{element}: its hash is in the policy");
+            assert_eq!(
+                of(TEMPLATE),
+                of(&for_haproxy),
+                "{element}: its hash is in the policy"
+            );
         }
     }
 
@@ -424,7 +470,9 @@ mod tests {
         assert!(html.contains("&lt;/main&gt;&lt;script&gt;&quot;&amp;100%% {{config}}"));
         assert!(html.contains("href=\"https://a.example/?a=1&amp;b=%%20&quot;\""));
         assert!(html.contains(r#""lang":"de""#));
-        assert!(html.contains("content=\"%[var(txn.challenge.nojs_wait)];url=%[var(txn.challenge.nojs_url)]\""));
+        assert!(html.contains(
+            "content=\"%[var(txn.challenge.nojs_wait)];url=%[var(txn.challenge.nojs_url)]\""
+        ));
         assert_eq!(page.plain(), Err(PageError::NoJsOfPlainPage));
     }
 
@@ -441,13 +489,22 @@ mod tests {
             };
             page.plain()
         };
-        let html = page(format!(r#"{{"{name}": "</script>", "fr": {{"{name}": "b"}}}}"#)).unwrap();
-        let expected = format!(r#""strings":{{"{number}":"\u003c/script>","fr":{{"{number}":"b"}}}}"#);
+        let html = page(format!(
+            r#"{{"{name}": "</script>", "fr": {{"{name}": "b"}}}}"#
+        ))
+        .unwrap();
+        let expected = format!(r#""strings":{{"{number}":"\u003c/script>"}}"#);
         assert!(html.contains(&expected), "{expected}");
+        assert!(html.contains(r#""fr":"environ # s|"#) && html.contains("|b|"));
         for (strings, part) in [
             (r#"{"nothing": "a"}"#.to_owned(), "no text \"nothing\""),
             (format!(r#"{{"{name}": 1}}"#), "has no text"),
             (r#"{"xx": {}}"#.to_owned(), "no text \"xx\""),
+            (
+                r#"{"fr": {"nothing": "a"}}"#.to_owned(),
+                "no text \"nothing\"",
+            ),
+            (format!(r#"{{"{name}": "a|b"}}"#), "'|' in it"),
             ("[]".to_owned(), "want an object"),
         ] {
             let error = page(strings).unwrap_err().to_string();
@@ -464,7 +521,12 @@ mod tests {
             };
             assert_eq!(page.plain(), Err(PageError::Path), "{path}");
         }
-        for contact in ["javascript:alert(1)", "//evil.example", "help", "https://a b"] {
+        for contact in [
+            "javascript:alert(1)",
+            "//evil.example",
+            "help",
+            "https://a b",
+        ] {
             let page = Page {
                 contact: Some(contact.to_owned()),
                 ..Page::default()
@@ -479,14 +541,21 @@ mod tests {
     }
 
     #[test]
-    fn the_languages_are_those_of_the_page() {
-        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/src/agents/challenge/page/strings");
-        let names = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name());
-        let mut names: Vec<_> = names
-            .filter_map(|name| Some(name.to_str()?.strip_suffix(".json")?.to_owned()))
-            .collect();
-        names.sort();
-        assert_eq!(names, LANGUAGES);
+    fn every_language_keeps_the_budget() {
+        for code in languages::codes() {
+            let page = Page {
+                language: Some(code.to_owned()),
+                ..Page::default()
+            };
+            let sent = page.plain().unwrap();
+            let mut encoder =
+                flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+            std::io::Write::write_all(&mut encoder, sent.as_bytes()).unwrap();
+            let compressed = encoder.finish().unwrap().len();
+            // HAProxy sends 15,360 bytes at most, by default, and fills in the challenge.
+            assert!(sent.len() <= 12_000, "{code}: {} bytes", sent.len());
+            assert!(compressed <= 5_000, "{code}: {compressed} bytes after gzip");
+        }
     }
 
     #[test]
@@ -495,7 +564,10 @@ mod tests {
         assert_eq!(policy.matches("'sha256-").count(), 2);
         assert!(!policy.contains("unsafe-inline") && !policy.contains("http"));
         let policy = Page::content_security_policy(CaptchaOrigins::of("turnstile"));
-        assert_eq!(policy.matches("https://challenges.cloudflare.com").count(), 2);
+        assert_eq!(
+            policy.matches("https://challenges.cloudflare.com").count(),
+            2
+        );
         assert_eq!(CaptchaOrigins::of("custom"), None);
     }
 }
