@@ -394,6 +394,12 @@ pub(crate) fn a_browser_passes_and_nobody_else(version: Version) {
     assert_eq!(challenge["sid"].as_str(), Some(page.header("x-challenge-id")));
     assert!(page.body.contains(page.header("x-challenge-id")), "a visitor can read it");
 
+    let german = visitor.navigation("/").header("accept-language", "de-DE,de;q=0.9,en;q=0.8");
+    let page = haproxy.send(&german);
+    assert_page(&page);
+    assert_eq!(challenge_in(&page)["l"], "de", "{page:?}");
+    assert!(challenge_in(&page)["t"].as_str().is_some_and(|texts| texts.contains('|')));
+
     // As good as solved: all but the nonces.
     let good = solution(&challenge);
     let (head, nonces) = good.split_once('.').unwrap();

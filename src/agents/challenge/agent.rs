@@ -380,6 +380,9 @@ impl Core {
         self.engine
             .issue(&visitor, level, load, url, Via::Issue, now, answer);
         self.note_issued(now);
+        if let Some(accept_language) = message.lang {
+            self.answer.add_language(accept_language);
+        }
         answer_issue(&self.answer, reply)?;
         let status = self.parts.challenges.realm(visitor.realm).status();
         reply.set(PAGE_STATUS, i64::from(status))?;

@@ -18,6 +18,9 @@ macro_rules! texts {
 
 texts! { "ar" "cs" "de" "en" "es" "fr" "it" "ja" "nl" "pl" "pt" "ru" "tr" "uk" "zh" }
 
+/// The language that a page has in it, unless its site wants another.
+pub(super) const OF_PAGE: &str = "en";
+
 static LANGUAGES: LazyLock<Vec<Language>> = LazyLock::new(|| {
     let languages = FILES.iter().map(|&(code, file)| Language::new(code, file));
     languages.collect()

@@ -276,6 +276,9 @@ message! {
         /// Path and query of the request, to which a visitor without JavaScript is to come back.
         #[spop(sample = "pathq")]
         url: SentText<'a>,
+        /// The value of `Accept-Language`: what the page says comes in that language.
+        #[spop(sample = "req.fhdr(accept-language)")]
+        lang: Option<&'a [u8]>,
     }
 }
 

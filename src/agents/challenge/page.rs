@@ -180,7 +180,7 @@ impl Page {
         let values = [
             (
                 "lang",
-                own(&escaped(self.language.as_deref().unwrap_or("en"))),
+                own(&escaped(self.language.as_deref().unwrap_or(languages::OF_PAGE))),
             ),
             ("method", of_haproxy("%[method]").to_owned()),
             ("refresh", refresh.to_owned()),
@@ -251,7 +251,7 @@ impl Page {
         let mut config = Map::new();
         config.insert("path".to_owned(), json!(self.path));
         config.insert("probe".to_owned(), json!(self.probe));
-        let code = self.language.as_deref().unwrap_or("en");
+        let code = self.language.as_deref().unwrap_or(languages::OF_PAGE);
         let mut texts = Map::new();
         if let Some(language) = Language::of(code) {
             texts.insert(code.to_owned(), json!(language.joined));
