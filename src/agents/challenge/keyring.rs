@@ -24,7 +24,7 @@ use super::binding::{BindingRules, TagKeys};
 use super::level::{Level, LevelError, is_realm_name};
 
 /// Secrets in samples, which everybody knows.
-const SAMPLE_SECRETS: &[&[u8]] = &[];
+const SAMPLE_SECRETS: &[&[u8]] = &[b"ringspoa sample key, not secret!"];
 
 /// A key as it is configured.
 #[derive(Clone)]
