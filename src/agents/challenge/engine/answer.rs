@@ -415,3 +415,48 @@ pub(super) fn admit(
         .push("}");
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_outcome_is_called_as_its_failure_is() {
+        for failure in [
+            Failure::Format,
+            Failure::Key,
+            Failure::Level,
+            Failure::Host,
+            Failure::Mac,
+            Failure::Tls,
+            Failure::UserAgent,
+            Failure::Address,
+            Failure::Future,
+            Failure::Expired,
+            Failure::Early { wait_s: 1 },
+            Failure::Solution,
+            Failure::Work,
+        ] {
+            assert_eq!(Outcome::from(failure).as_str(), failure.code());
+            assert_ne!(Outcome::from(failure), Outcome::Ok);
+        }
+    }
+
+    #[test]
+    fn places_in_counters_are_places_in_lists() {
+        assert!(
+            Outcome::ALL
+                .iter()
+                .enumerate()
+                .all(|(place, &outcome)| outcome as usize == place)
+        );
+        assert!(
+            Via::ALL
+                .iter()
+                .enumerate()
+                .all(|(place, &via)| via as usize == place)
+        );
+        let mut outcomes = ProviderOutcome::ALL.iter().enumerate();
+        assert!(outcomes.all(|(place, &outcome)| outcome as usize == place));
+    }
+}
