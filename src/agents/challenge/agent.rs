@@ -14,7 +14,7 @@ use super::engine::{
 };
 use super::messages::{
     BOT, Berghain, CHALLENGE, CLASS, DOMAIN, Issue, LEVEL, LOCATION, NOJS_URL, NOJS_WAIT, NUMBERS,
-    Pass, REASON, REBIND_OK, RESPONSE, RESULT, SET_COOKIE, STATUS, SUGGEST_LEVEL, SUPPORT_ID,
+    PAGE_STATUS, Pass, REASON, REBIND_OK, RESPONSE, RESULT, SET_COOKIE, STATUS, SUGGEST_LEVEL, SUPPORT_ID,
     SWITCHES, TEXTS, TOKEN, TOKEN_AGE, TOKEN_ID, VALID, Validate, Verify, Visitor, WOULD_CHALLENGE,
 };
 use super::puzzle::Pbkdf2Job;
@@ -380,7 +380,12 @@ impl Core {
         self.engine
             .issue(&visitor, level, load, url, Via::Issue, now, answer);
         self.note_issued(now);
+        if let Some(accept_language) = message.lang {
+            self.answer.add_language(accept_language);
+        }
         answer_issue(&self.answer, reply)?;
+        let status = self.parts.challenges.realm(visitor.realm).status();
+        reply.set(PAGE_STATUS, i64::from(status))?;
         Ok(())
     }
 

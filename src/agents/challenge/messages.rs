@@ -39,6 +39,8 @@ pub const WOULD_CHALLENGE: Var<bool> = Var::txn("would_challenge");
 pub const RESPONSE: Var<str> = Var::txn("response");
 /// The status of the reply.
 pub const STATUS: Var<i64> = Var::txn("status");
+/// The status of a page that has the challenge in it.
+pub const PAGE_STATUS: Var<i64> = Var::txn("page_status");
 /// What a visitor can read out, and the log has: `XXXX-XXXX-XXXX`.
 pub const SUPPORT_ID: Var<str> = Var::txn("support_id");
 /// Where a visitor without JavaScript goes on.
@@ -60,7 +62,8 @@ pub const DOMAIN: Var<str> = Var::txn("domain");
 /// All variables that are true or false, for declarations.
 pub const SWITCHES: [Var<bool>; 3] = [VALID, REBIND_OK, WOULD_CHALLENGE];
 /// All that are numbers.
-pub const NUMBERS: [Var<i64>; 5] = [LEVEL, TOKEN_AGE, SUGGEST_LEVEL, STATUS, NOJS_WAIT];
+pub const NUMBERS: [Var<i64>; 6] =
+    [LEVEL, TOKEN_AGE, SUGGEST_LEVEL, STATUS, PAGE_STATUS, NOJS_WAIT];
 /// All that are texts.
 pub const TEXTS: [Var<str>; 13] = [
     REASON, TOKEN_ID, CLASS, BOT, CHALLENGE, RESPONSE, SUPPORT_ID, NOJS_URL, TOKEN, SET_COOKIE,
@@ -273,6 +276,9 @@ message! {
         /// Path and query of the request, to which a visitor without JavaScript is to come back.
         #[spop(sample = "pathq")]
         url: SentText<'a>,
+        /// The value of `Accept-Language`: what the page says comes in that language.
+        #[spop(sample = "req.fhdr(accept-language)")]
+        lang: Option<&'a [u8]>,
     }
 }
 

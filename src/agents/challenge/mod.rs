@@ -11,6 +11,7 @@
 //! challenge   sign, read and verify challenges
 //! puzzle      what solves them, and a solver to hold against it
 //! token       clearance tokens, and what they are refused for
+//! page        the page that visitors see, and languages, what it says
 //! cookie      their names, candidates in a request, and the header that sets them
 //! support_id  what a visitor can read out over the telephone
 //!
@@ -22,6 +23,7 @@
 //! reply       room for texts of answers
 //! engine      decisions: what is valid, what is asked for, what becomes of it
 //! verifier    threads for what takes longer
+//! operator    tokens by hand
 //! agent       all of it on cores, with clocks, counters and calls to providers
 //! ```
 //!
@@ -40,8 +42,11 @@ mod counts;
 mod crawlers;
 mod engine;
 mod keyring;
+mod languages;
 mod level;
 pub mod messages;
+mod operator;
+mod page;
 mod puzzle;
 mod realm;
 mod reply;
@@ -74,6 +79,8 @@ pub use engine::{
 };
 pub use keyring::{Key, KeyError, Keyring, RealmKeys};
 pub use level::{Level, LevelError, MAX_PARTS, Method};
+pub use operator::{Inspected, OperatorToken, OperatorTokenError};
+pub use page::{CaptchaOrigins, NoJsPage, Page, PageError};
 pub use puzzle::{Pbkdf2Job, Pending, Proof, Solved, Step, solution_body, solve};
 pub use realm::{Challenges, NoJs, Realm, RealmLevel};
 pub use scope::{HostError, Scope, ScopeRules, TrustedDomainError};

@@ -46,6 +46,23 @@ impl<const N: usize> Text<N> {
         self
     }
 
+    /// How many bytes there is room for yet.
+    pub(super) const fn room(&self) -> usize {
+        match self.is_too_long {
+            true => 0,
+            false => N - self.len,
+        }
+    }
+
+    /// Takes this off its end, if it ends so.
+    pub(super) fn cut(&mut self, end: &str) -> bool {
+        let is_end = self.bytes[..self.len].ends_with(end.as_bytes());
+        if is_end {
+            self.len -= end.len();
+        }
+        is_end
+    }
+
     /// A byte of ASCII; others are not taken.
     pub(super) fn push_ascii(&mut self, byte: u8) -> &mut Self {
         match self.bytes.get_mut(self.len) {
@@ -152,6 +169,19 @@ mod tests {
         push_json(&mut json, given);
         assert!(!json.contains('<') && !json.contains('\u{2028}'), "{json}");
         assert_eq!(serde_json::from_str::<String>(&json).unwrap(), given);
+    }
+
+    #[test]
+    fn an_end_is_taken_off() {
+        let mut text = Text::<8>::default();
+        assert!(!text.cut("}"));
+        text.push("{a}");
+        assert_eq!(text.room(), 5);
+        assert!(text.cut("}"));
+        assert!(!text.cut("}"));
+        assert_eq!(text.get(), Some("{a"));
+        text.push("too long for it");
+        assert_eq!(text.room(), 0);
     }
 
     #[test]

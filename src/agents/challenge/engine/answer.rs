@@ -3,6 +3,7 @@
 use super::super::binding::Visit;
 use super::super::challenge::{Algorithm, ChallengeId, Failure, Terms};
 use super::super::cookie::{CookieAttributes, CookieValue};
+use super::super::languages::{Language, OF_PAGE};
 use super::super::messages::Visitor;
 use super::super::puzzle::Solved;
 use super::super::realm::Realm;
@@ -207,6 +208,22 @@ pub(in crate::agents::challenge) struct Facts {
 }
 
 impl Answer {
+    /// Adds what the page says in the language that a browser asks for, unless that is the one in the page, or
+    /// there is no challenge or no room.
+    pub fn add_language(&mut self, accept_language: &[u8]) {
+        let language = Language::asked_for(accept_language).filter(|language| language.code != OF_PAGE);
+        let (Some(language), Some(_)) = (language, self.facts.issued) else {
+            return;
+        };
+        let parts = [",\"l\":\"", language.code, "\",\"t\":\"", &language.joined, "\"}"];
+        let len: usize = parts.iter().map(|part| part.len()).sum();
+        if len <= self.response.room() && self.response.cut("}") {
+            for part in parts {
+                self.response.push(part);
+            }
+        }
+    }
+
     pub(super) fn clear(&mut self, realm: usize) {
         self.response.clear();
         self.no_js_url.clear();
