@@ -31,8 +31,9 @@ const certified = () => {
   return certificate;
 };
 
-const launch = async (name, { args = [], prefs = {} } = {}) => {
+const launch = async (name, { args = [], prefs = {}, prepare } = {}) => {
   const profile = fs.mkdtempSync(path.join(scratch, name));
+  prepare?.(profile);
   const common = { headless: true, acceptInsecureCerts: true, userDataDir: profile, timeout: 60_000,
     protocolTimeout: 45_000 };
   if (name == 'firefox') {
