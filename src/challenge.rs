@@ -333,6 +333,9 @@ mod tests {
         let file: File = toml::from_str(&text).unwrap();
         let prepared = PreparedChallenge::new(&file.challenge);
         let error = prepared.err().expect("everybody knows it");
-        assert!(error.contains("sample") && error.contains("openssl rand"), "{error}");
+        assert!(
+            error.contains("sample") && error.contains("openssl rand"),
+            "{error}"
+        );
     }
 }
