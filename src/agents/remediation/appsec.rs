@@ -8,12 +8,13 @@ use bytes::Bytes;
 use serde::Deserialize;
 
 use super::dataset::Remediation;
-use super::outside::{
+use super::problem::{Problems, shown};
+use super::settings::AppSecSettings;
+use super::words::{CHALLENGE, RemediationWords};
+use crate::agents::outside::{
     EndpointId, EndpointKind, Endpoints, NoAnswer, OutsideRequest, OutsideResult,
 };
-use super::problem::{Problems, shown};
-use super::settings::{AppSecSettings, Secret};
-use super::words::{CHALLENGE, RemediationWords};
+use crate::agents::secret::Secret;
 use crate::message::Headers;
 
 const DEFAULT_TIMEOUT: Duration = Duration::from_millis(200);

@@ -13,14 +13,14 @@ use super::dataset::{CountryCode, Remediation, SnapshotCell, SnapshotReader};
 use super::decide::{Counts, Inquiry, Listed, Lookup, Question, Ruling, Verdict};
 use super::geo::{GeoDatabases, Place};
 use super::messages::{CrowdsecHttpBody, CrowdsecHttpNoBody, CrowdsecTcp, HttpRequest, VARIABLES};
-use super::outside::{EndpointKind, NoAnswer, OutsideAnswer, OutsideRequest};
 use super::policy::Policy;
 use super::words::CHALLENGE;
 use crate::agent::{Agent, AgentError, Reply, Router, Ticket};
-use crate::outbound::{
-    BreakerConfig, Endpoint, EndpointConfig, EndpointError, FailureKind, Method, Outbound,
-    OutboundError, Request, Response,
+use crate::agents::outside::{
+    EndpointKind, EndpointNeed, NoAnswer, OutsideAnswer, OutsideRequest, outbound_request,
+    outside_result,
 };
+use crate::outbound::{BreakerConfig, Endpoint, EndpointConfig, EndpointError, Outbound};
 
 /// Questions end so long before the agent's deadline, to have their verdict answered and not the
 /// fallback.
@@ -172,7 +172,7 @@ impl Bouncer {
         deadline: Duration,
         cores: Arc<Mutex<Cores>>,
     ) -> Result<Self, EndpointError> {
-        let endpoint = |need: &super::outside::EndpointNeed| {
+        let endpoint = |need: &EndpointNeed| {
             let name = match need.kind {
                 EndpointKind::Captcha => "captcha",
                 EndpointKind::AppSec => "appsec",
@@ -503,35 +503,6 @@ impl Asked {
 impl fmt::Debug for Asked {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Asked").finish_non_exhaustive()
-    }
-}
-
-fn outbound_request(question: &OutsideRequest) -> Request {
-    let method = match question.is_post {
-        true => Method::Post,
-        false => Method::Get,
-    };
-    let mut request = Request::new(method, "");
-    for (name, value) in question.headers() {
-        // What cannot be sent, or is for whoever sends it to say, is left out.
-        let _ = request.header(name, value);
-    }
-    request.body(question.body.clone());
-    request
-}
-
-fn outside_result(result: &Result<Response, OutboundError>) -> Result<OutsideAnswer<'_>, NoAnswer> {
-    match result {
-        Ok(response) => Ok(OutsideAnswer {
-            status: response.status(),
-            content_type: response.header("content-type"),
-            body: response.body(),
-        }),
-        Err(error) => Err(match error.fault().kind() {
-            FailureKind::Timeout => NoAnswer::TimedOut,
-            FailureKind::TooLarge => NoAnswer::TooLarge,
-            _ => NoAnswer::Failed,
-        }),
     }
 }
 

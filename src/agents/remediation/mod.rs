@@ -5,8 +5,8 @@
 //!
 //! The rest (feature `remediation`) is what CrowdSec's bouncer for HAProxy does beside that, as pure
 //! functions: `messages` has what comes and goes, `policy` what is configured, `hosts` finds it for a
-//! host, `captcha` and `appsec` know those two, `decide` puts all together, `outside` is how it has
-//! others asked, `geo` tells where an address is, and `bouncer` is the agent that does it.
+//! host, `captcha` and `appsec` know those two, `decide` puts all together, `outside` in the room above is how
+//! it has others asked, `geo` tells where an address is, and `bouncer` is the agent that does it.
 
 mod agent;
 #[cfg(feature = "remediation")]
@@ -23,11 +23,7 @@ mod files;
 #[cfg(feature = "remediation")]
 mod geo;
 #[cfg(feature = "remediation")]
-mod hosts;
-#[cfg(feature = "remediation")]
 pub mod messages;
-#[cfg(feature = "remediation")]
-mod outside;
 #[cfg(feature = "remediation")]
 mod policy;
 #[cfg(feature = "remediation")]
@@ -38,6 +34,18 @@ mod table;
 #[cfg(feature = "remediation")]
 mod words;
 
+#[cfg(feature = "remediation")]
+pub use super::form::{form_field, is_form};
+#[cfg(feature = "remediation")]
+pub use super::hosts::{HostPattern, HostTable, PatternError, PatternFault, host_name};
+#[cfg(feature = "remediation")]
+pub use super::outside::{
+    EndpointId, EndpointKind, EndpointNeed, NoAnswer, OutsideAnswer, OutsideRequest, OutsideResult,
+};
+#[cfg(feature = "remediation")]
+pub use super::provider::{Provider, ProviderAnswer, judge_provider};
+#[cfg(feature = "remediation")]
+pub use super::secret::Secret;
 pub use agent::RemediationAgent;
 #[cfg(feature = "remediation")]
 pub use appsec::{AppSec, AppSecFailure, AppSecVerdict, FailureAction, InspectedRequest};
@@ -46,8 +54,8 @@ pub use bouncer::{BlockedLabels, Bouncer, BouncerCounts};
 #[cfg(feature = "remediation")]
 pub use captcha::{
     Binding, CAPTCHA_COOKIE, Captcha, CaptchaAwaiting, CaptchaOutcome, CaptchaStatus, CaptchaStep,
-    CaptchaVisit, Claims, CookieAttributes, HostCaptcha, Provider, ProviderAnswer, SecureCookie,
-    TokenError, TokenKey, form_field, is_form, judge_provider, uuid_v4,
+    CaptchaVisit, Claims, CookieAttributes, HostCaptcha, SecureCookie, TokenError, TokenKey,
+    uuid_v4,
 };
 pub use dataset::{
     Changes, CountryCode, Decision, DecisionCount, DecisionKind, DecisionStore, Expiry, Found,
@@ -61,6 +69,8 @@ pub use decide::{
     Blocked, CaptchaCount, Counts, Inquiry, Listed, Lookup, Question, Ruling, Verdict,
 };
 pub use decisions::{ListError, embedded, parse_list};
+#[cfg(feature = "challenge")]
+pub(in crate::agents) use files::rfc_3339;
 pub use files::{
     Defaults, DurationError, OnBadRecord, Summary, parse_csv, parse_duration, parse_lines,
 };
@@ -69,19 +79,13 @@ pub use files::{StreamPart, parse_json, parse_stream};
 #[cfg(feature = "remediation")]
 pub use geo::{GeoDatabase, GeoDatabases, GeoError, Place};
 #[cfg(feature = "remediation")]
-pub use hosts::{HostPattern, HostTable, PatternError, PatternFault, host_name};
-#[cfg(feature = "remediation")]
-pub use outside::{
-    EndpointId, EndpointKind, EndpointNeed, NoAnswer, OutsideAnswer, OutsideRequest, OutsideResult,
-};
-#[cfg(feature = "remediation")]
 pub use policy::{Host, Policy, PolicyError, PolicySettings};
 #[cfg(feature = "remediation")]
 pub use problem::Problem;
 #[cfg(feature = "remediation")]
 pub use settings::{
     AppSecSettings, BanSettings, BindingSettings, CaptchaSettings, CookieSettings,
-    CustomProviderSettings, HostSettings, Secret,
+    CustomProviderSettings, HostSettings,
 };
 pub use table::AddressTable;
 #[cfg(feature = "remediation")]

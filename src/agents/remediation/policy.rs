@@ -6,12 +6,12 @@ use std::fmt;
 
 use super::appsec::AppSec;
 use super::captcha::HostCaptcha;
-use super::hosts::{HostPattern, HostTable};
-use super::outside::{EndpointNeed, Endpoints};
 use super::problem::{Problem, Problems};
 use super::settings::{AppSecSettings, HostSettings};
 use super::table::AddressTable;
 use super::words::RemediationWords;
+use crate::agents::hosts::{HostPattern, HostTable};
+use crate::agents::outside::{EndpointNeed, Endpoints};
 
 /// What is configured for a host.
 #[derive(Clone, Debug, Default)]

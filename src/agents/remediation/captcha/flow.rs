@@ -2,21 +2,16 @@
 
 use std::net::IpAddr;
 
-use serde::Deserialize;
-
-use super::form::push_field;
 use super::{
     Captcha, CaptchaStatus, Claims, CookieAttributes, HostCaptcha, form_field, is_form, uuid_v4,
 };
+use crate::agents::outside::OutsideRequest;
+use crate::agents::provider::{Asked, ProviderAnswer};
 use crate::agents::remediation::dataset::Remediation;
-use crate::agents::remediation::outside::{OutsideRequest, OutsideResult};
 
 /// The longest solution that a provider is asked about, in bytes. Those of the known providers have some
 /// hundreds to some thousands.
 const MAX_SOLUTION_LEN: usize = 16 * 1024;
-
-/// The longest answer of a provider that is read, in bytes: a few hundred are usual.
-const MAX_ANSWER_LEN: usize = 64 * 1024;
 
 /// What a captcha needs to know of a request.
 #[derive(Clone, Copy, Debug, Default)]
@@ -194,18 +189,12 @@ impl Captcha {
     }
 
     fn question(&self, solution: &[u8], address: Option<IpAddr>) -> OutsideRequest {
-        let mut request = OutsideRequest::new(self.endpoint, self.timeout, MAX_ANSWER_LEN);
-        request.is_post = true;
-        request.push_header(b"content-type", b"application/x-www-form-urlencoded");
-        request.push_header(b"accept", b"application/json");
-        let mut form = Vec::with_capacity(solution.len() + 128);
-        push_field(&mut form, "secret", self.secret_key.reveal().as_bytes());
-        push_field(&mut form, "response", solution);
-        if let Some(address) = address.filter(|_| self.sends_remote_ip) {
-            push_field(&mut form, "remoteip", address.to_string().as_bytes());
-        }
-        request.body = form.into();
-        request
+        let asked = Asked {
+            endpoint: self.endpoint,
+            timeout: self.timeout,
+            secret_key: &self.secret_key,
+        };
+        asked.about(solution, address.filter(|_| self.sends_remote_ip))
     }
 }
 
@@ -243,51 +232,6 @@ impl CaptchaAwaiting {
             cookie: Some(cookie),
             redirects: true,
             ..self.unanswered
-        }
-    }
-}
-
-/// What a provider says to a solution.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum ProviderAnswer {
-    /// It is one.
-    Solved,
-    /// It is none, for these reasons; `invalid-input-secret` among them is the operator's.
-    Refused(Vec<String>),
-    /// Nothing that can be read, or nothing at all.
-    Unusable(&'static str),
-}
-
-/// Reads a provider's answer. Its status does not count, as some send errors with 200 and some do not.
-#[must_use]
-pub fn judge_provider(result: &OutsideResult<'_>) -> ProviderAnswer {
-    #[derive(Deserialize)]
-    struct Verification {
-        success: bool,
-        #[serde(default, rename = "error-codes")]
-        error_codes: Option<Vec<String>>,
-    }
-    use ProviderAnswer::{Refused, Solved, Unusable};
-    const JSON: &[u8] = b"application/json";
-    let Ok(answer) = result else {
-        return Unusable("it gave no answer");
-    };
-    let content_type = answer.content_type.unwrap_or_default();
-    let mut windows = content_type.windows(JSON.len());
-    if !windows.any(|window| window.eq_ignore_ascii_case(JSON)) {
-        return Unusable("its answer is not of type application/json");
-    }
-    if answer.body.len() > MAX_ANSWER_LEN {
-        return Unusable("its answer is too long");
-    }
-    match serde_json::from_slice::<Verification>(answer.body) {
-        Err(_) => Unusable("its answer is not the JSON of a verification"),
-        Ok(Verification { success: true, .. }) => Solved,
-        Ok(Verification { error_codes, .. }) => {
-            // As many and as long as a log line takes.
-            let codes = error_codes.unwrap_or_default().into_iter().take(8);
-            Refused(codes.map(|code| code.chars().take(64).collect()).collect())
         }
     }
 }

@@ -1,31 +1,31 @@
 //! The captcha that stands between a suspicious visitor and a host.
 //!
-//! `provider` knows who shows it, `token` and `cookie` what a visitor keeps of it, `form` how a solution
-//! comes and goes, `flow` what happens when. All state is in the visitor's cookie: any instance with the
+//! `provider` reads who shows it, `token` and `cookie` know what a visitor keeps of it, `flow` what happens
+//! when. How a solution comes and goes is not of this captcha alone, and in the rooms above. All state is in the visitor's cookie: any instance with the
 //! same key goes on where another left off.
 
 mod cookie;
 mod flow;
-mod form;
 mod provider;
 mod token;
 
 pub use cookie::{CAPTCHA_COOKIE, CookieAttributes, SecureCookie};
-pub use flow::{
-    CaptchaAwaiting, CaptchaOutcome, CaptchaStep, CaptchaVisit, ProviderAnswer, judge_provider,
-};
-pub use form::{form_field, is_form};
-pub use provider::Provider;
+pub use flow::{CaptchaAwaiting, CaptchaOutcome, CaptchaStep, CaptchaVisit};
 pub use token::{CaptchaStatus, Claims, TokenError, TokenKey, uuid_v4};
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 use super::dataset::Remediation;
-use super::hosts::host_name;
-use super::outside::{EndpointId, EndpointKind, Endpoints};
 use super::problem::{Problems, shown};
-use super::settings::{BindingSettings, CaptchaSettings, Secret};
+use super::settings::{BindingSettings, CaptchaSettings};
+use crate::agents::form::{form_field, is_form};
+use crate::agents::hosts::host_name;
+use crate::agents::outside::{EndpointId, EndpointKind, Endpoints};
+use crate::agents::provider::Provider;
+use crate::agents::secret::Secret;
+
+use provider::provider_of_settings;
 
 const DEFAULT_TIMEOUT_S: i64 = 5;
 const MAX_TIMEOUT_S: i64 = 300;
@@ -118,7 +118,7 @@ impl Captcha {
     ) -> Option<Self> {
         // Everything is read, so that one look at the log is enough.
         let name = settings.provider.as_deref();
-        let provider = Provider::of_settings(name, settings.custom.as_ref(), problems);
+        let provider = provider_of_settings(name, settings.custom.as_ref(), problems);
         let site_key = settings.site_key.clone().unwrap_or_default();
         let has_site_key = if site_key.is_empty() {
             problems.error("captcha.site_key", "is missing: the provider gives it");

@@ -4,12 +4,11 @@ use std::sync::Arc;
 
 use super::verdict::CaptchaCount;
 use super::{Facts, Listed, Lookup, Progress, Verdict};
+use crate::agents::outside::{OutsideRequest, OutsideResult};
+use crate::agents::provider::{ProviderAnswer, judge_provider};
 use crate::agents::remediation::appsec::{AppSec, AppSecFailure, AppSecVerdict};
-use crate::agents::remediation::captcha::{
-    CaptchaAwaiting, CaptchaStep, ProviderAnswer, judge_provider,
-};
+use crate::agents::remediation::captcha::{CaptchaAwaiting, CaptchaStep};
 use crate::agents::remediation::dataset::Remediation;
-use crate::agents::remediation::outside::{OutsideRequest, OutsideResult};
 use crate::agents::remediation::policy::{Host, Policy};
 
 /// A request that waits for answers: whom to ask, and what is known meanwhile.

@@ -1,4 +1,5 @@
-//! The form that a visitor sends with the solution, and the one that the provider is sent.
+//! Forms: the one that a visitor sends with the solution of a captcha, and the one that its provider is
+//! sent.
 
 /// The start of the content type that a form has.
 const FORM: &[u8] = b"application/x-www-form-urlencoded";
@@ -58,7 +59,7 @@ impl Iterator for Decoded<'_> {
 }
 
 /// Adds a field to a form that is to be sent.
-pub(super) fn push_field(form: &mut Vec<u8>, name: &str, value: &[u8]) {
+pub(in crate::agents) fn push_field(form: &mut Vec<u8>, name: &str, value: &[u8]) {
     if !form.is_empty() {
         form.push(b'&');
     }

@@ -1,13 +1,16 @@
-//! Questions to others, as data: whoever carries them out knows sockets and clocks, this does not.
+//! Questions to others, as data: whoever carries them out knows sockets and clocks, this does not. How an
+//! agent hands one to the outbound thread is at the foot.
 
 use std::fmt;
 use std::time::Duration;
 
 use bytes::Bytes;
 
-/// Which of [`Policy::endpoints`](super::Policy::endpoints) is asked: its index.
+use crate::outbound::{FailureKind, Method, OutboundError, Request, Response};
+
+/// Which of the endpoints that a configuration needs is asked: its index.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct EndpointId(pub(super) usize);
+pub struct EndpointId(pub(in crate::agents) usize);
 
 impl EndpointId {
     /// The index.
@@ -40,10 +43,15 @@ pub enum EndpointKind {
 
 /// All that are asked, each once.
 #[derive(Debug, Default)]
-pub(super) struct Endpoints(pub(super) Vec<EndpointNeed>);
+pub(in crate::agents) struct Endpoints(pub(in crate::agents) Vec<EndpointNeed>);
 
 impl Endpoints {
-    pub(super) fn add(&mut self, kind: EndpointKind, url: &str, timeout: Duration) -> EndpointId {
+    pub(in crate::agents) fn add(
+        &mut self,
+        kind: EndpointKind,
+        url: &str,
+        timeout: Duration,
+    ) -> EndpointId {
         let known = self.0.iter().position(|e| e.kind == kind && e.url == url);
         let index = known.unwrap_or_else(|| {
             self.0.push(EndpointNeed {
@@ -79,7 +87,11 @@ pub struct OutsideRequest {
 }
 
 impl OutsideRequest {
-    pub(super) fn new(endpoint: EndpointId, timeout: Duration, max_answer_len: usize) -> Self {
+    pub(in crate::agents) fn new(
+        endpoint: EndpointId,
+        timeout: Duration,
+        max_answer_len: usize,
+    ) -> Self {
         Self {
             endpoint,
             is_post: false,
@@ -93,7 +105,7 @@ impl OutsideRequest {
 
     /// Adds a header, if it can be sent: a name of other characters than RFC 9110, section 5.6.2, has for
     /// one, or a control character in the value, would be read as something else.
-    pub(super) fn push_header(&mut self, name: &[u8], value: &[u8]) {
+    pub(in crate::agents) fn push_header(&mut self, name: &[u8], value: &[u8]) {
         let is_token =
             |byte: &u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte);
         let is_value = |&byte: &u8| byte == b'\t' || (byte >= b' ' && byte != 0x7f);
@@ -160,4 +172,37 @@ pub enum NoAnswer {
     Failed,
     /// One with a longer body than [`OutsideRequest::max_answer_len`].
     TooLarge,
+}
+
+/// The request as the outbound thread takes it.
+pub(in crate::agents) fn outbound_request(question: &OutsideRequest) -> Request {
+    let method = match question.is_post {
+        true => Method::Post,
+        false => Method::Get,
+    };
+    let mut request = Request::new(method, "");
+    for (name, value) in question.headers() {
+        // What cannot be sent, or is for whoever sends it to say, is left out.
+        let _ = request.header(name, value);
+    }
+    request.body(question.body.clone());
+    request
+}
+
+/// What came of it, for whoever asked.
+pub(in crate::agents) fn outside_result(
+    result: &Result<Response, OutboundError>,
+) -> Result<OutsideAnswer<'_>, NoAnswer> {
+    match result {
+        Ok(response) => Ok(OutsideAnswer {
+            status: response.status(),
+            content_type: response.header("content-type"),
+            body: response.body(),
+        }),
+        Err(error) => Err(match error.fault().kind() {
+            FailureKind::Timeout => NoAnswer::TimedOut,
+            FailureKind::TooLarge => NoAnswer::TooLarge,
+            _ => NoAnswer::Failed,
+        }),
+    }
 }
