@@ -54,8 +54,9 @@ const tab = async (browser, before) => {
   page.setDefaultTimeout(30_000);
   page.faults = [];
   page.on('pageerror', error => {
-    // Firefox reports what a policy forbids in the same way; some tests are about that.
-    if (!String(error).includes('Content-Security-Policy')) page.faults.push(String(error));
+    // Firefox reports what a policy forbids, and sockets that are refused, in the same way; some tests are
+    // about that.
+    if (!/Content-Security-Policy|establish a connection/.test(error)) page.faults.push(String(error));
   });
   await page.setViewport({ width: 800, height: 700 });
   if (before) await page.evaluateOnNewDocument(before);
