@@ -131,7 +131,7 @@ fn every_bit_counts() {
 #[test]
 fn work_that_was_not_done_does_not_count() {
     let mut site = site();
-    let mut browser = Browser::default();
+    let browser = Browser::default();
     let challenge = response(&browser.issue(&mut site, 1));
     let (text, good) = (challenge_text(&challenge), nonces(&challenge));
     let mut results = Vec::new();
