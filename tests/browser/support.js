@@ -39,7 +39,9 @@ const launch = async (name, { args = [], prefs = {}, prepare } = {}) => {
   if (name == 'firefox') {
     return puppeteer.launch({ ...common, browser: 'firefox', executablePath: process.env.FIREFOX || 'firefox-esr',
       extraPrefsFirefox: { 'network.dns.localDomains': HOSTS.join(), 'intl.accept_languages': 'en-US, en',
-        'dom.security.https_first': false, 'dom.security.https_only_mode': false, ...prefs } });
+        'dom.security.https_first': false,
+        // Its question whether to send a form again is a window of its own: it is answered with yes.
+        'dom.confirm_repost.testing.always_accept': true, 'dom.security.https_only_mode': false, ...prefs } });
   }
   return puppeteer.launch({ ...common, executablePath: process.env.CHROMIUM || 'chromium',
     args: ['--no-sandbox', '--host-resolver-rules=MAP *.test 127.0.0.1', '--disable-features=HttpsUpgrades',
@@ -74,7 +76,7 @@ process.env.FIREFOX ||= find('firefox-esr');
 process.env.CHROMIUM ||= find('chromium');
 
 // Waits until it is true, or is not false any more.
-const until = async (what, condition, ms = 20_000) => {
+const until = async (what, condition, ms = 40_000) => {
   for (const end = Date.now() + ms; ;) {
     const value = await condition();
     if (value) return value;
