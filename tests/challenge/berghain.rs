@@ -119,6 +119,19 @@ fn berghains_domain_is_ready_made() {
         let ack = validate(&mut site, order, 1, host, Some(&token));
         assert_eq!(ack.get(VALID), Some(is_valid), "{host}");
     }
+    // What was issued to one host alone stays with it, though its domain is trusted since.
+    let mut alone = settings.clone();
+    alone["realm"][0]["trusted-domains"] = json!([]);
+    site.reload(&alone);
+    let issued = challenge(&mut site, "GET", "a.shop.example", "");
+    site.reload(&settings);
+    let ack = challenge(
+        &mut site,
+        "POST",
+        "a.shop.example",
+        &solution(&response(&issued)),
+    );
+    assert_eq!((ack.get(RESULT), ack.get(DOMAIN)), (Some("ok"), Some("")));
 }
 
 /// Every reply is JSON, and none that refuses has a token.
