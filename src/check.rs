@@ -41,7 +41,7 @@ pub(crate) struct Check {
     /// says, else 3.2]
     #[arg(long, value_name = "VERSION")]
     haproxy: Option<String>,
-    /// Agent that the engines are for: remediation or crowdsec [default: the one that an engine has the name, the
+    /// Agent that the engines are for: remediation, crowdsec or challenge [default: the one that an engine has the name, the
     /// prefix or a message of]
     #[arg(long, value_name = "NAME")]
     agent: Option<String>,

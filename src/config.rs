@@ -6,12 +6,14 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use nix::unistd::{Gid, Uid};
+use ringspoa::agents::challenge::ChallengeSettings;
 use ringspoa::agents::remediation::{self, AddressTable};
 use ringspoa::spop::{Scope, TypedData, Variable};
 use ringspoa::{Cores, Driver, Fallback, Family, Kind, ListenAddress, ServerConfig};
 use serde::{Deserialize, Deserializer};
 use tracing_subscriber::filter::Targets;
 
+use crate::challenge::PreparedChallenge;
 use crate::logging::{LogFormat, parse_level};
 use crate::remediation::{PreparedRemediation, RemediationSettings};
 
@@ -22,6 +24,9 @@ pub(crate) const LIST_RANGES: Family = Family {
     labels: "",
     help: "Separate ranges of addresses in the ban list in force.",
 };
+
+/// Where the table of a server is from that has nothing to do with lists.
+pub(crate) const NO_LIST: &str = "no list";
 
 /// What is wrong with flags or files, in full sentences for the terminal.
 #[derive(Debug)]
@@ -65,8 +70,9 @@ pub(crate) struct Settings {
     pub(crate) user: Option<String>,
     pub(crate) group: Option<String>,
     pub(crate) fallback: Option<Vec<FallbackVariable>>,
-    /// In the file alone.
+    /// In the file alone, both.
     pub(crate) remediation: Option<RemediationSettings>,
+    pub(crate) challenge: Option<ChallengeSettings>,
 }
 
 /// One variable of the fallback: `{ scope = "txn", name = "remediation", value = "allow" }`.
@@ -149,6 +155,14 @@ pub(crate) struct Prepared {
     pub(crate) admin_listen: Option<ListenAddress>,
     pub(crate) privileges: Privileges,
     pub(crate) remediation: Option<PreparedRemediation>,
+    pub(crate) challenge: Option<PreparedChallenge>,
+}
+
+impl Prepared {
+    /// For `--check`: whether what the tables name can be used.
+    pub(crate) fn check(self) -> Result<(), String> {
+        self.remediation.map_or(Ok(()), PreparedRemediation::check)
+    }
 }
 
 /// Who to be once everything is opened.
@@ -190,7 +204,7 @@ impl Settings {
             max_connections max_connections_per_listener max_handshakes refusal_delay_ms
             max_in_flight max_in_flight_per_core hello_timeout_ms idle_timeout_ms write_timeout_ms
             agent_deadline_ms drain_notice_ms drain_timeout_ms busy_poll_us never_empty_acks
-            fallback log_format log_level trace_frames user group remediation)
+            fallback log_format log_level trace_frames user group remediation challenge)
     }
 
     /// The server's settings, with its defaults where nothing was said.
@@ -322,6 +336,8 @@ impl Settings {
                     .to_owned(),
             ));
         }
+        let challenge = self.challenge.as_ref().map(PreparedChallenge::new);
+        let challenge = challenge.transpose().map_err(UsageError)?;
         Ok(Prepared {
             config,
             table,
@@ -329,6 +345,7 @@ impl Settings {
             admin_listen,
             privileges,
             remediation,
+            challenge,
         })
     }
 
@@ -374,6 +391,10 @@ impl Settings {
     /// The addresses to ban, and where they are from.
     pub(crate) fn ban_table(&self) -> Result<(AddressTable, String), UsageError> {
         let Some(path) = &self.ban_list else {
+            // Who challenges visitors has set something up, and wants nobody banned for a trial.
+            if self.challenge.is_some() {
+                return Ok((AddressTable::default(), NO_LIST.to_owned()));
+            }
             return Ok((
                 remediation::embedded(),
                 "the embedded list of documentation networks".to_owned(),

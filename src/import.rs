@@ -1,8 +1,9 @@
 //! `ringspoa import`: writes our configuration from that of another agent.
 //!
-//! It knows the keys of CrowdSec's bouncer for HAProxy and what becomes of each; what our own mean, the
-//! rest of the binary knows, which is asked about the outcome.
+//! It knows the keys of CrowdSec's bouncer for HAProxy and of berghain, and what becomes of each; what our
+//! own mean, the rest of the binary knows, which is asked about the outcome.
 
+mod berghain;
 mod yaml;
 
 use std::cell::RefCell;
@@ -23,18 +24,19 @@ use yaml::{Node, Place, Value};
 /// Write a configuration of this server from that of another agent.
 ///
 /// Of crowdsec it reads crowdsec-spoa-bouncer.yaml: FILE.local goes over it if it is there, ${NAME} is
-/// replaced by the environment, and the files of hosts_dir are read too. What has no counterpart here is
-/// told on stderr and in a comment. The outcome has the keys and secrets of FILE: with --output its mode is
-/// 0600; where it goes to stdout, see to that. It changes nothing and asks nobody.
+/// replaced by the environment, and the files of hosts_dir are read too. Of berghain it reads config.yaml,
+/// with the same replacement. What has no counterpart here is told on stderr and in a comment. The outcome
+/// has the keys and secrets of FILE: with --output its mode is 0600; where it goes to stdout, see to that. It
+/// changes nothing and asks nobody.
 ///
 /// Exit codes: 0 when written, with or without warnings; 1 if it cannot be written; 2 for bad flags or
 /// files that cannot be read.
 #[derive(Debug, Args)]
 pub(crate) struct Import {
-    /// Whose configuration it is: crowdsec
+    /// Whose configuration it is: crowdsec, or berghain
     #[arg(value_name = "FROM", hide_possible_values = true)]
     from: From,
-    /// The configuration, as in /etc/crowdsec/bouncers/crowdsec-spoa-bouncer.yaml
+    /// The configuration, as in /etc/crowdsec/bouncers/crowdsec-spoa-bouncer.yaml or config.yaml
     #[arg(value_name = "FILE")]
     file: PathBuf,
     /// File to write, which may not be there yet [default: stdout]
@@ -45,12 +47,16 @@ pub(crate) struct Import {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum From {
     Crowdsec,
+    Berghain,
 }
 
 /// Runs the command; `usage` is the exit code for what cannot be read.
 pub(crate) fn run(arguments: &Import, usage: u8) -> ExitCode {
-    let From::Crowdsec = arguments.from;
-    let (text, warnings) = match crowdsec(&arguments.file) {
+    let imported = match arguments.from {
+        From::Crowdsec => crowdsec(&arguments.file),
+        From::Berghain => berghain::berghain(&arguments.file),
+    };
+    let (text, warnings) = match imported {
         Ok(imported) => imported,
         Err(error) => {
             crate::complain(&error);
@@ -113,15 +119,8 @@ fn crowdsec(path: &Path) -> Result<(String, Vec<String>), String> {
     if has_local {
         root.overlay(read(&local)?);
     }
-    let (mut set, mut unset) = (BTreeSet::new(), BTreeSet::new());
-    root.expand(&|name| std::env::var(name).ok(), (&mut set, &mut unset));
     let notes = Notes::default();
-    for name in &unset {
-        notes.warn(format!(
-            "{}: ${{{name}}} is not set here, and stays as it is written: set it, and import again",
-            path.display()
-        ));
-    }
+    let set = expand(&mut root, path, &notes);
     let mut head = Section::default();
     head.comment(&format!(
         "Made by `ringspoa import crowdsec` from {}",
@@ -134,19 +133,34 @@ fn crowdsec(path: &Path) -> Result<(String, Vec<String>), String> {
         head.comment(&format!("${{{name}}} was replaced by its value then."));
     }
     let text = Importer { notes: &notes }.import(&root, head)?;
-    // Whatever is written is read here, before somebody else does.
-    let settings = Settings::parse(&text, Path::new("the outcome")).map_err(|e| e.to_string())?;
+    checked(&text, &notes)?;
+    Ok((text, notes.0.into_inner()))
+}
+
+/// Puts the environment into it; the names of what was put there.
+fn expand(root: &mut Node, path: &Path, notes: &Notes) -> BTreeSet<String> {
+    let (mut set, mut unset) = (BTreeSet::new(), BTreeSet::new());
+    root.expand(&|name| std::env::var(name).ok(), (&mut set, &mut unset));
+    for name in &unset {
+        notes.warn(format!(
+            "{}: ${{{name}}} is not set here, and stays as it is written: set it, and import again",
+            path.display()
+        ));
+    }
+    set
+}
+
+/// Whatever is written is read here, before somebody else does.
+fn checked(text: &str, notes: &Notes) -> Result<(), String> {
+    let settings = Settings::parse(text, Path::new("the outcome")).map_err(|e| e.to_string())?;
     let checked = settings.prepare().map_err(|error| error.to_string());
-    let checked = checked.and_then(|prepared| {
-        let remediation = prepared.remediation;
-        remediation.map_or(Ok(()), crate::remediation::PreparedRemediation::check)
-    });
+    let checked = checked.and_then(crate::config::Prepared::check);
     if let Err(error) = checked {
         notes.warn(format!(
             "`ringspoa serve --check` would refuse the outcome on this machine: {error}"
         ));
     }
-    Ok((text, notes.0.into_inner()))
+    Ok(())
 }
 
 fn read(path: &Path) -> Result<Node, String> {
@@ -393,6 +407,10 @@ impl Importer<'_> {
 
     /// Keys that nothing asked for.
     fn rest(&self, section: &mut Section, fields: &Fields<'_>) {
+        self.rest_of(section, fields, "the bouncer");
+    }
+
+    fn rest_of(&self, section: &mut Section, fields: &Fields<'_>, whose: &str) {
         let asked = fields.asked.borrow().clone();
         for (key, _) in &fields.entries {
             if asked.contains(key) {
@@ -409,7 +427,7 @@ impl Importer<'_> {
                 section,
                 fields,
                 key,
-                &format!("is no key of the bouncer{hint}"),
+                &format!("is no key of {whose}{hint}"),
             );
         }
     }

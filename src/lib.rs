@@ -102,8 +102,8 @@ pub mod spop;
 pub use admin::{Admin, AdminError, Shows, is_local};
 #[cfg(feature = "std")]
 pub use agent::{
-    Agent, AgentDeclaration, AgentError, DEFAULT_AGENT_DEADLINE, Fallback, OtherMessages, Reply,
-    Router, Routes, Ticket,
+    Agent, AgentDeclaration, AgentError, AgentPair, DEFAULT_AGENT_DEADLINE, Fallback,
+    OtherMessages, Reply, Router, Routes, Ticket,
 };
 #[cfg(feature = "std")]
 pub use connection::{

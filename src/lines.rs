@@ -7,6 +7,8 @@ use nix::sys::resource::{Resource, getrlimit};
 use ringspoa::agents::remediation::AddressTable;
 use ringspoa::{Admin, Server, ServerConfig, Stats, is_local};
 
+use crate::config::NO_LIST;
+
 /// The one line that says all that matters.
 pub(crate) fn log_start(server: &Server, config: &ServerConfig, admin: Option<&Admin>, what: &str) {
     let listen: Vec<_> = server.addresses().iter().map(ToString::to_string).collect();
@@ -64,7 +66,7 @@ pub(crate) fn warn_at_start(server: &Server, config: &ServerConfig, admin: Optio
 
 /// A list that bans nobody is rarely meant.
 pub(crate) fn warn_if_empty(table: &AddressTable, origin: &str) {
-    if table.range_count() == 0 {
+    if table.range_count() == 0 && origin != NO_LIST {
         tracing::warn!("the ban list is empty, nobody is banned: {origin}");
     }
 }

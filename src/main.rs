@@ -1,5 +1,6 @@
 //! The `ringspoa` binary: flags, and the commands that they choose.
 
+mod challenge;
 mod check;
 mod config;
 mod decode;
@@ -7,12 +8,14 @@ mod import;
 mod lines;
 mod logging;
 mod lookup;
+mod page;
 mod process;
 mod remediation;
 mod serve;
 mod service_manager;
 mod shown;
 mod spoe_config;
+mod token;
 
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -55,6 +58,8 @@ enum Command {
     Import(import::Import),
     Lookup(lookup::Lookup),
     Table(lookup::Table),
+    Page(page::WritePage),
+    Token(token::Tokens),
 }
 
 #[derive(Clone, Debug, Args)]
@@ -201,6 +206,7 @@ impl Serve {
             user: self.user.clone(),
             group: self.group.clone(),
             remediation: None,
+            challenge: None,
         };
         Ok(flags.or(file))
     }
@@ -226,6 +232,8 @@ fn main() -> ExitCode {
         Command::Import(import) => import::run(&import, USAGE),
         Command::Lookup(lookup) => lookup::run(&lookup, USAGE),
         Command::Table(table) => lookup::run_table(&table, USAGE),
+        Command::Page(page) => page::run(&page, USAGE),
+        Command::Token(token) => token::run(&token, USAGE),
     }
 }
 
@@ -245,9 +253,7 @@ fn run_serve(serve: Serve) -> ExitCode {
         }
     };
     if check {
-        if let Some(remediation) = prepared.remediation
-            && let Err(error) = remediation.check()
-        {
+        if let Err(error) = prepared.check() {
             complain(&error);
             return ExitCode::from(USAGE);
         }

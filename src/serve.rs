@@ -15,16 +15,17 @@ use std::time::Duration;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use ringspoa::agents::remediation::RemediationAgent;
+use ringspoa::agents::remediation::{AddressTable, RemediationAgent};
 use ringspoa::{
-    Admin, Agent, InheritedSocket, Server, ServerHandle, Shows, Stats, WorkerPanicked,
+    Admin, Agent, AgentPair, InheritedSocket, Server, ServerHandle, Shows, Stats, WorkerPanicked,
     receive_listeners,
 };
 use sd_notify::NotifyState;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR2};
 use signal_hook::iterator::Signals;
 
-use crate::config::{Prepared, Privileges, Settings, UsageError};
+use crate::challenge::Challenge;
+use crate::config::{NO_LIST, Prepared, Privileges, Settings, UsageError};
 use crate::lines::{log_start, ranges, summary, warn_at_start, warn_if_empty};
 use crate::logging::LevelHandle;
 use crate::remediation::Remediation;
@@ -91,6 +92,7 @@ struct Serving {
     admin: Option<Admin>,
     lists: Lists,
     remediation: Option<Arc<Remediation>>,
+    challenge: Option<Arc<Challenge>>,
     source: Source,
     settings: Settings,
     levels: LevelHandle,
@@ -127,6 +129,7 @@ pub(crate) fn run(
         admin_listen,
         privileges,
         remediation,
+        challenge,
     } = prepared;
     let admin_socket = inherited
         .iter()
@@ -158,19 +161,31 @@ pub(crate) fn run(
     let remediation = remediation
         .map(|remediation| Remediation::start(remediation, config.agent_deadline))
         .transpose()?;
+    let challenge = challenge
+        .map(|challenge| Challenge::start(challenge, config.agent_deadline))
+        .transpose()?;
     let server = {
         let (lists, remediation) = (Arc::clone(&lists), remediation.clone());
+        let challenge = challenge.clone();
         Server::start_with(config.clone(), inherited, move |_core| {
-            if let Some(remediation) = &remediation {
-                return Ok(remediation.agent());
-            }
-            let table = lists.lock().unwrap_or_else(PoisonError::into_inner);
-            let agent: Box<dyn Agent> = Box::new(RemediationAgent::new(Arc::clone(&table)));
+            let addresses: Box<dyn Agent> = match &remediation {
+                Some(remediation) => remediation.agent(),
+                None => Box::new(RemediationAgent::new(Arc::clone(&lock(&lists)))),
+            };
+            let agent: Box<dyn Agent> = match &challenge {
+                Some(challenge) => Box::new(AgentPair::new(challenge.agent(), addresses)),
+                None => addresses,
+            };
             Ok(agent)
         })?
     };
     let handle = server.handle();
-    let shown = Shown::new(handle.clone(), Arc::clone(&lists), remediation.clone());
+    let shown = Shown::new(
+        handle.clone(),
+        Arc::clone(&lists),
+        remediation.clone(),
+        challenge.clone(),
+    );
     let shown = Arc::new(shown);
     let admin = match (&admin_listen, admin_socket) {
         (None, None) => None,
@@ -194,13 +209,12 @@ pub(crate) fn run(
         }
     };
     privileges.drop_to()?;
-    let what = match &remediation {
-        Some(remediation) => remediation.summary(),
-        None => {
-            let table = lists.lock().unwrap_or_else(PoisonError::into_inner);
+    let what = {
+        let table = lock(&lists);
+        if remediation.is_none() {
             warn_if_empty(&table, &origin);
-            ranges(&table, &origin)
         }
+        what_is_served(remediation.as_deref(), challenge.as_deref(), &table, &origin)
     };
     log_start(&server, &config, admin.as_ref(), &what);
     warn_at_start(&server, &config, admin.as_ref());
@@ -210,6 +224,7 @@ pub(crate) fn run(
         admin,
         lists,
         remediation: remediation.clone(),
+        challenge: challenge.clone(),
         source,
         settings,
         levels,
@@ -246,6 +261,9 @@ pub(crate) fn run(
     let result = serving.watch(&wake, &woken);
     if let Some(remediation) = remediation {
         remediation.stop();
+    }
+    if let Some(challenge) = challenge {
+        challenge.stop();
     }
     result
 }
@@ -455,24 +473,49 @@ impl Serving {
             table,
             origin,
             remediation,
+            challenge,
             ..
         } = prepared;
-        let mut what = ranges(&table, &origin);
         let is_bouncer = self.remediation.is_some();
-        // Which of the two agents it is, and its sources, only a new start can change.
+        // Which agents there are, and the bouncer's sources, only a new start can change.
         let mut waits = is_bouncer != remediation.is_some();
+        let challenge_waits = self.challenge.is_some() != challenge.is_some();
         if !is_bouncer {
             warn_if_empty(&table, &origin);
         }
-        let bouncer = match (&self.remediation, remediation) {
+        // Each takes itself back again unless all of it came about.
+        let challenges = match (&self.challenge, challenge) {
             (Some(current), Some(prepared)) => {
-                let (before, is_waiting) = current.replace(prepared, config.agent_deadline)?;
-                waits |= is_waiting;
-                what = current.summary();
-                Some((current, before))
+                Some((current, current.replace(prepared, config.agent_deadline)?))
             }
             _ => None,
         };
+        let put_challenges_back = || {
+            if let Some((current, before)) = challenges {
+                current.put_back(before);
+            }
+        };
+        let bouncer = match (&self.remediation, remediation) {
+            (Some(current), Some(prepared)) => {
+                match current.replace(prepared, config.agent_deadline) {
+                    Ok((before, is_waiting)) => {
+                        waits |= is_waiting;
+                        Some((current, before))
+                    }
+                    Err(error) => {
+                        put_challenges_back();
+                        return Err(error);
+                    }
+                }
+            }
+            _ => None,
+        };
+        let mut what = what_is_served(
+            self.remediation.as_deref(),
+            self.challenge.as_deref(),
+            &table,
+            &origin,
+        );
         let swap = |table| {
             let mut lists = self.lists.lock().unwrap_or_else(PoisonError::into_inner);
             std::mem::replace(&mut *lists, table)
@@ -486,6 +529,9 @@ impl Serving {
                 restart_needed.extend(self.settings.restart_needed(&settings));
                 if waits {
                     restart_needed.push("remediation");
+                }
+                if challenge_waits {
+                    restart_needed.push("challenge");
                 }
                 let level = settings.log_level().map_err(|error| error.to_string())?;
                 let _ = self.levels.reload(level);
@@ -508,6 +554,7 @@ impl Serving {
                 if let Some((current, before)) = bouncer {
                     current.put_back(before);
                 }
+                put_challenges_back();
                 Err(error.into())
             }
         }
@@ -537,6 +584,22 @@ impl Serving {
             let _ = wake.send(Wake::HandedOver(result));
         });
     }
+}
+
+/// What there is to be answered, for the lines of a start and a reload.
+fn what_is_served(
+    remediation: Option<&Remediation>,
+    challenge: Option<&Challenge>,
+    table: &AddressTable,
+    origin: &str,
+) -> String {
+    let addresses = match remediation {
+        Some(remediation) => Some(remediation.summary()),
+        None if origin == NO_LIST => None,
+        None => Some(ranges(table, origin)),
+    };
+    let parts = [challenge.map(Challenge::summary), addresses];
+    parts.into_iter().flatten().collect::<Vec<_>>().join("; ")
 }
 
 /// Waits for the word on a hand-over whose server has ended already.

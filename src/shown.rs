@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use ringspoa::agents::remediation::AddressTable;
 use ringspoa::{Exposition, ServerHandle, Shows};
 
+use crate::challenge::Challenge;
 use crate::remediation::Remediation;
 
 /// A core that shows no sign of life for so long is stuck.
@@ -20,6 +21,7 @@ pub(crate) struct Shown {
     cores: Mutex<Cores>,
     lists: Lists,
     remediation: Option<Arc<Remediation>>,
+    challenge: Option<Arc<Challenge>>,
 }
 
 /// When each core last showed a sign of life.
@@ -49,6 +51,7 @@ impl Shown {
         handle: ServerHandle,
         lists: Lists,
         remediation: Option<Arc<Remediation>>,
+        challenge: Option<Arc<Challenge>>,
     ) -> Self {
         let cores = Mutex::new(Cores { beats: Vec::new() });
         Self {
@@ -56,6 +59,7 @@ impl Shown {
             cores,
             lists,
             remediation,
+            challenge,
         }
     }
 
@@ -75,6 +79,9 @@ impl Shows for Shown {
                 let lists = self.lists.lock().unwrap_or_else(PoisonError::into_inner);
                 out.single(&crate::config::LIST_RANGES, lists.range_count() as u64);
             }
+        }
+        if let Some(challenge) = &self.challenge {
+            challenge.write_metrics(out);
         }
         crate::process::write_metrics(out);
     }

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
+use ringspoa::agents::challenge;
 use ringspoa::agents::remediation::{AddressTable, RemediationAgent, messages};
 use ringspoa::{Agent, AgentDeclaration, HaproxyVersion, SpoeConfig};
 
@@ -13,6 +14,9 @@ use crate::config::Settings;
 
 /// The agent of the `[remediation]` table.
 const CROWDSEC: &str = "crowdsec";
+
+/// The agent of the `[challenge]` table.
+const CHALLENGE: &str = "challenge";
 
 /// What a request waits at most for an agent of this binary that answers at once.
 const PROCESSING_TIMEOUT: Duration = Duration::from_millis(100);
@@ -28,7 +32,8 @@ pub(crate) struct Print {
     /// Version of HAProxy, from 2.6 on
     #[arg(long, value_name = "VERSION", default_value = "3.2")]
     haproxy: String,
-    /// Agent to ask: remediation, or crowdsec, which takes the messages of CrowdSec's bouncer
+    /// Agent to ask: remediation; crowdsec, which takes the messages of CrowdSec's bouncer; or challenge, of
+    /// which the samples have the rules too
     #[arg(long, value_name = "NAME", default_value = "remediation")]
     agent: String,
     /// What to print: the SPOE file, the backend of haproxy.cfg, lines for frontends, or all of it
@@ -45,7 +50,7 @@ pub(crate) struct Print {
     address: Option<String>,
     /// Configuration file of `ringspoa serve`: the first address of `listen` is where the agent is, and
     /// requests wait a fifth longer than `agent-deadline-ms`, 20 ms at least, if that is set, instead of 100 ms
-    /// (500 ms for crowdsec)
+    /// (500 ms for crowdsec and challenge)
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
 }
@@ -64,6 +69,7 @@ pub(crate) fn agents() -> Vec<(&'static str, AgentDeclaration)> {
     vec![
         ("remediation", remediation.declaration()),
         (CROWDSEC, messages::declaration()),
+        (CHALLENGE, challenge::messages::declaration()),
     ]
 }
 
@@ -125,7 +131,7 @@ pub(crate) fn run(arguments: &Print, usage: u8) -> ExitCode {
 impl Print {
     fn text(&self) -> Result<String, String> {
         let timeout = match &*self.agent {
-            CROWDSEC => ASKING_PROCESSING_TIMEOUT,
+            CROWDSEC | CHALLENGE => ASKING_PROCESSING_TIMEOUT,
             _ => PROCESSING_TIMEOUT,
         };
         let mut config = SpoeConfig::new(&declaration(&self.agent)?)

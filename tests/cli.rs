@@ -307,3 +307,116 @@ fn ipv6_and_several_listeners_at_once() {
     assert_eq!(server.end().0, Some(0));
     assert!(!path.exists(), "the socket file is removed at the end");
 }
+
+/// A configuration with challenges, and its path.
+fn with_challenges(name: &str, path: &str) -> PathBuf {
+    let file = temporary(name);
+    let text = format!(
+        "[challenge]\npath = \"{path}\"\n[[challenge.key]]\nid = 3\n\
+         secret = \"YSBrZXkgb2YgdGVzdHMsIHRoZSBmaXJzdCBvZiB0aGU=\"\n[[challenge.realm]]\n\
+         trusted-domains = [\"shop.example\"]\n[[challenge.realm.level]]\ntype = \"pow\"\n\
+         [[challenge.realm.level]]\ntype = \"wait\"\n"
+    );
+    fs::write(&file, text).unwrap();
+    file
+}
+
+/// Runs a command line; its code, and what it says on both streams.
+fn says(arguments: &[&str]) -> (Option<i32>, String, String) {
+    let Output {
+        status,
+        stdout,
+        stderr,
+    } = Command::new(BINARY).args(arguments).output().unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (status.code(), text(stdout), text(stderr))
+}
+
+#[test]
+fn tokens_are_made_and_looked_into() {
+    let file = with_challenges("tokens.toml", "/.challenge");
+    let config = file.to_str().unwrap();
+    let mint = |more: &[&str]| {
+        let arguments = [&["token", "mint", "--config", config], more].concat();
+        let (code, out, err) = says(&arguments);
+        (code, out.trim().to_owned(), err)
+    };
+    let inspect = |token: &str, more: &[&str]| says(&[&["token", "inspect", token], more].concat());
+    let (code, token, err) = mint(&["--host", "www.example", "--address", "192.0.2.1", "--level", "1"]);
+    assert_eq!((code, token.len(), &*err), (Some(0), 64, ""));
+    let checked = ["--config", config, "--host", "www.example"];
+    let (code, out, _) = inspect(&token, &checked);
+    assert_eq!(code, Some(0), "{out}");
+    for line in [
+        "key         3", "level       1", "class       operator", "bound to    IPv4 address",
+        "for         one host", "signature   good, of realm default",
+    ] {
+        assert!(out.contains(line), "{line}: {out}");
+    }
+    let (code, out, _) = inspect(&token, &["--config", config, "--host", "other.example"]);
+    assert_eq!(code, Some(1), "{out}");
+    assert!(out.contains("signature   none of any realm's for other.example"), "{out}");
+    let (code, out, _) = inspect(&token, &[]);
+    assert_eq!(code, Some(0), "{out}");
+    assert!(out.contains("not checked"), "{out}");
+    let (_, shared, _) = mint(&["--host", "a.shop.example", "--user-agent", "monitor/1"]);
+    let both = format!("clearance={token}.{shared}");
+    let (code, out, _) = inspect(&both, &["--config", config, "--host", "b.shop.example"]);
+    assert_eq!(code, Some(1), "one of them is of another host: {out}");
+    assert!(out.contains("all hosts of a trusted domain") && out.contains("good, of realm default"), "{out}");
+    let (code, out, _) = inspect("nothing", &[]);
+    assert_eq!(code, Some(1), "{out}");
+    assert!(out.contains("no token"), "{out}");
+    for (more, part) in [
+        (&["--host", "a b"][..], "--host: "),
+        (&["--host", "a", "--level", "3"], "--level: the realm has 1 to 2"),
+        (&["--host", "a", "--realm", "x"], "--realm: there is none named \"x\""),
+        (&["--host", "a", "--duration", "367d"], "want 1s to 366d"),
+        (&["--host", "a", "--duration", "soon"], "not a duration"),
+    ] {
+        let (code, out, err) = mint(more);
+        assert_eq!((code, &*out), (Some(2), ""), "{more:?}");
+        assert!(err.contains(part), "{more:?}: {err}");
+    }
+    let _ = fs::remove_file(file);
+}
+
+#[test]
+fn the_page_is_written_for_haproxy_or_as_it_is() {
+    let file = with_challenges("page.toml", "/check");
+    let config = file.to_str().unwrap();
+    let (code, html, err) = says(&["page", "--config", config, "--site", "A & B", "--language", "de"]);
+    assert_eq!((code, &*err), (Some(0), ""));
+    for part in ["\"path\":\"/check\"", "A &amp; B", "%[var(txn.challenge.response)]", "lang=\"de\""] {
+        assert!(html.contains(part), "{part}");
+    }
+    let (page, packed) = (temporary("page.html"), temporary("page.html.gz"));
+    let (page, packed) = (page.to_str().unwrap(), packed.to_str().unwrap());
+    for _ in 0..2 {
+        let (code, out, err) = says(&["page", "--plain", "--output", page, "--gzip", packed]);
+        assert_eq!((code, &*out, &*err), (Some(0), "", ""));
+    }
+    let html = fs::read_to_string(page).unwrap();
+    assert!(html.contains("\"path\":\"/.challenge\"") && !html.contains("%["));
+    let packed_len = fs::metadata(packed).unwrap().len();
+    assert!(html.len() <= 12 * 1024 && packed_len <= 5 * 1024, "{}, {packed_len}", html.len());
+    let (_, texts, _) = says(&["page", "--texts"]);
+    let strings = temporary("strings.json");
+    fs::write(&strings, &texts).unwrap();
+    let (code, _, err) = says(&["page", "--strings", strings.to_str().unwrap()]);
+    assert_eq!((code, &*err), (Some(0), ""), "its own texts are taken");
+    for (more, part) in [
+        (&["--path", "//a"][..], "--path: "),
+        (&["--contact", "javascript:1"], "--contact: "),
+        (&["--plain", "--no-js", "link"], "--no-js: "),
+        (&["--csp", "--captcha", "mine"], "'mine' is unknown"),
+        (&["--config", "/nowhere"], "/nowhere"),
+    ] {
+        let (code, out, err) = says(&[&["page"], more].concat());
+        assert_eq!((code, &*out), (Some(2), ""), "{more:?}");
+        assert!(err.contains(part), "{more:?}: {err}");
+    }
+    for path in [config, page, packed, strings.to_str().unwrap()] {
+        let _ = fs::remove_file(path);
+    }
+}

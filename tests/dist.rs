@@ -40,19 +40,32 @@ fn haproxy_accepts_the_samples_for_its_version() {
             ("haproxy-fail-closed.cfg", "spoe.cfg"),
             ("crowdsec.cfg", "crowdsec.spoe.cfg"),
             ("crowdsec-fail-closed.cfg", "crowdsec.spoe.cfg"),
+            ("challenge.cfg", "challenge.spoe.cfg"),
+            ("challenge-fail-closed.cfg", "challenge.spoe.cfg"),
         ] {
             let config = fs::read_to_string(folder.join(name)).unwrap();
             let installed = match engine {
-                "spoe.cfg" => "/etc/haproxy/ringspoa.spoe.cfg",
-                _ => "/etc/haproxy/crowdsec.spoe.cfg",
+                "spoe.cfg" => "/etc/haproxy/ringspoa.spoe.cfg".to_owned(),
+                engine => format!("/etc/haproxy/{engine}"),
             };
-            assert!(config.contains(installed), "{name} names its engine file");
+            assert!(config.contains(&installed), "{name} names its engine file");
             let engine = folder.join(engine);
-            let here = config.replace(installed, engine.to_str().unwrap());
+            let here = config.replace(&installed, engine.to_str().unwrap());
             let pages = root().join("dist/pages");
             let here = here.replace("/usr/share/ringspoa/pages", pages.to_str().unwrap());
-            let path = std::env::temp_dir()
-                .join(format!("ringspoa-{}-{version}-{name}", std::process::id()));
+            let of_this = format!("ringspoa-{}-{version}-{name}", std::process::id());
+            let path = std::env::temp_dir().join(of_this);
+            let page = path.with_extension("html");
+            let output = Command::new(env!("CARGO_BIN_EXE_ringspoa"))
+                .args(["page", "--no-js", "refresh", "--output"])
+                .arg(&page)
+                .output()
+                .unwrap();
+            assert!(output.status.success(), "{}", text(&output));
+            let never = root().join("dist/challenge-never.lst");
+            let here = here
+                .replace("/etc/haproxy/challenge.html", page.to_str().unwrap())
+                .replace("/etc/haproxy/challenge-never.lst", never.to_str().unwrap());
             fs::write(&path, here).unwrap();
             let output = Command::new(haproxy(version))
                 .arg("-c")
@@ -61,9 +74,27 @@ fn haproxy_accepts_the_samples_for_its_version() {
                 .output()
                 .unwrap();
             fs::remove_file(&path).unwrap();
+            fs::remove_file(&page).unwrap();
             let text = text(&output);
             assert!(output.status.success(), "{version} {name}: {text}");
             assert!(!text.contains("WARNING"), "{version} {name}: {text}");
+        }
+    }
+}
+
+/// A page with another script would not run under the policy of another one.
+#[test]
+fn the_samples_have_the_policy_of_the_page() {
+    let output = Command::new(env!("CARGO_BIN_EXE_ringspoa"))
+        .args(["page", "--csp"])
+        .output()
+        .unwrap();
+    let policy = text(&output);
+    let line = format!("Content-Security-Policy \"{}\" if is_page", policy.trim());
+    for folder in ["haproxy-2.6", "haproxy-3.1"] {
+        for name in ["challenge.cfg", "challenge-fail-closed.cfg"] {
+            let sample = fs::read_to_string(root().join("dist").join(folder).join(name)).unwrap();
+            assert!(sample.contains(&line), "{folder}/{name} lacks\n{line}");
         }
     }
 }

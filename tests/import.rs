@@ -1,4 +1,4 @@
-//! `ringspoa import crowdsec`: that what it writes is what the bouncer's configuration says, is accepted by
+//! `ringspoa import`: that what it writes is what the other configuration says, is accepted by
 //! `ringspoa serve --check`, and that nothing is passed over in silence.
 
 use std::fs;
@@ -493,4 +493,95 @@ fn a_file_is_for_its_owner_alone_and_replaces_none() {
         imported.told
     );
     assert_eq!(fs::read_to_string(&to).unwrap(), "mine");
+}
+
+/// 32 bytes.
+const SECRET: &str = "YSBrZXkgb2YgdGVzdHMsIHRoZSBmaXJzdCBvZiB0aGU=";
+
+fn berghain(folder: &Folder, text: &str) -> Imported {
+    let path = folder.write("config.yaml", text);
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ringspoa"));
+    Imported::of(command.args(["import", "berghain"]).arg(path).output().unwrap())
+}
+
+#[test]
+fn a_configuration_of_berghain_is_taken_over() {
+    let folder = Folder::new("berghain");
+    let imported = berghain(
+        &folder,
+        &format!(
+            "
+secret: {SECRET}
+listen: unix:///run/berghain/spop.sock
+default:
+  levels:
+    - {{type: none, duration: 1h, countdown: 0}}
+    - {{type: pow, duration: 24h}}
+frontend:
+  shop:
+    trusted_domains: [shop.example]
+    levels:
+      - type: turnstile
+        duration: 12h
+        countdown: 2
+        sitekey: site
+        secret: hush
+        verify_url: https://captcha.example/verify
+        skip_hostname_check: true
+pprof: true
+"
+        ),
+    );
+    assert_eq!(imported.code, Some(0), "{}", imported.told);
+    for part in [
+        "listen = [\"unix:/run/berghain/spop.sock,mode=660\"]",
+        "path = \"/cdn-cgi/challenge-platform/challenge\"",
+        "cookie = \"berghain\"",
+        "name = \"shop\"",
+        "trusted-domains = [\"shop.example\"]",
+        "type = \"wait\"\nwait-s = 3\nduration-s = 3600",
+        "type = \"pow\"",
+        "work = 65536\nduration-s = 86400",
+        "provider = \"turnstile\"\nsite-key = \"site\"\nsecret-key = \"hush\"",
+        "verify-url = \"https://captcha.example/verify\"\nskip-hostname-check = true",
+    ] {
+        assert!(imported.toml.contains(part), "{part} is not in\n{}", imported.toml);
+    }
+    for part in ["pprof", "countdown"] {
+        assert!(imported.told.contains(part), "{part}: {}", imported.told);
+    }
+    assert!(!imported.told.contains(SECRET) && !imported.told.contains("hush"));
+    // Where there is a folder for its socket.
+    let here = imported.toml.replace("/run/berghain", folder.0.to_str().unwrap());
+    assert_eq!(folder.check(&here), Ok(()));
+}
+
+#[test]
+fn what_berghain_would_refuse_is_refused() {
+    let folder = Folder::new("berghain-wrong");
+    let level = "levels: [{type: pow, duration: 1h}]";
+    for (text, part) in [
+        (format!("default: {{{level}}}"), "secret: is missing"),
+        (format!("secret: {SECRET}"), "neither default nor frontend"),
+        (format!("secret: {SECRET}\ndefault: {{levels: []}}"), "has none"),
+        (format!("secret: {SECRET}\ndefault: {{trusted_domains: [a.example]}}"), "has no levels"),
+        (format!("secret: {SECRET}\ndefault: {{levels: [{{type: dance, duration: 1h}}]}}"), "want none, pow"),
+        (format!("secret: {SECRET}\ndefault: {{levels: [{{type: pow}}]}}"), "duration: is missing"),
+        (
+            format!("secret: {SECRET}\ndefault: {{levels: [{{type: pow, duration: 1h, countdown: 10}}]}}"),
+            "0 to 9",
+        ),
+        (
+            format!("secret: {SECRET}\ndefault: {{levels: [{{type: hcaptcha, duration: 1h, sitekey: a}}]}}"),
+            "hcaptcha needs it",
+        ),
+        (
+            format!("secret: {SECRET}\ndefault: {{{level}}}\nfrontend: {{default: {{{level}}}}}"),
+            "would be the realm default",
+        ),
+    ] {
+        let imported = berghain(&folder, &text);
+        assert_eq!((imported.code, &*imported.toml), (Some(2), ""), "{text}");
+        assert!(imported.told.contains(part), "{text}: {}", imported.told);
+    }
 }

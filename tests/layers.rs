@@ -73,6 +73,7 @@ fn rooms_import_only_what_the_map_allows() {
                 [
                     "lib",
                     "main",
+                    "challenge",
                     "check",
                     "config",
                     "decode",
@@ -81,12 +82,14 @@ fn rooms_import_only_what_the_map_allows() {
                     "logging",
                     "lookup",
                     "manual",
+                    "page",
                     "remediation",
                     "process",
                     "serve",
                     "service_manager",
                     "shown",
-                    "spoe_config"
+                    "spoe_config",
+                    "token"
                 ]
                 .contains(&room.as_str()),
                 "{room} is not on the map"

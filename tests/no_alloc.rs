@@ -14,7 +14,9 @@ use counting::Counting;
 use handshake::shake_hands;
 use ringspoa::agents::remediation::{RemediationAgent, embedded};
 use ringspoa::spop::{Argument, Frame, FrameId, FrameType, NotifyWriter, StreamId, TypedData};
-use ringspoa::{Agent, Cores, Driver, ListenAddress, Message, Router, Server, ServerConfig, Var};
+use ringspoa::{
+    Agent, AgentPair, Cores, Driver, ListenAddress, Message, Router, Server, ServerConfig, Var,
+};
 
 thread_local! {
     /// Set on worker threads only, by the agent factory, which runs there.
@@ -38,7 +40,7 @@ const BATCH: usize = 20;
 
 /// Sends `count` NOTIFYs, `BATCH` in flight, and reads as many ACKs.
 fn exchange(socket: &mut UnixStream, count: usize) {
-    let (mut requests, mut answers) = (vec![0; 64 * BATCH], vec![0; 64 * 1024]);
+    let (mut requests, mut answers) = (vec![0; 128 * BATCH], vec![0; 64 * 1024]);
     for batch in 0..count / BATCH {
         let mut filled = 0;
         for index in 0..BATCH {
@@ -57,6 +59,12 @@ fn exchange(socket: &mut UnixStream, count: usize) {
                     [Argument::new("ip", TypedData::from(ip))],
                 )
                 .unwrap();
+            if index % 4 == 3 {
+                // One more, which the agents but the pair pass over or read like the first.
+                notify
+                    .message("check-other", [Argument::new("ip", TypedData::from(ip))])
+                    .unwrap();
+            }
             filled += notify.finish();
         }
         socket.write_all(&requests[..filled]).unwrap();
@@ -125,6 +133,17 @@ fn typed() -> impl Agent {
     )
 }
 
+#[derive(Message)]
+struct CheckOther {
+    ip: IpAddr,
+}
+
+/// Two agents, which both have a message in every fourth NOTIFY.
+fn pair() -> impl Agent {
+    let other = Router::new("other", vec![1]).on::<CheckOther>(|_: &mut Vec<i32>, _, _| Ok(()));
+    AgentPair::new(other, typed())
+}
+
 // One test for all: they share the counter.
 #[test]
 fn no_allocation_per_frame_on_either_driver() {
@@ -136,6 +155,7 @@ fn no_allocation_per_frame_on_either_driver() {
                 allocations_over_100_000_frames(driver, built_in),
             ),
             ("typed", allocations_over_100_000_frames(driver, typed)),
+            ("pair", allocations_over_100_000_frames(driver, pair)),
         ] {
             println!("{driver:?}, {kind}: {count} allocations in {FRAMES} frames");
             assert_eq!(

@@ -6,10 +6,12 @@
 
 mod actions;
 mod declaration;
+mod pair;
 mod router;
 mod ticket;
 
 pub use declaration::{AgentDeclaration, OtherMessages};
+pub use pair::AgentPair;
 pub use router::{Router, Routes};
 pub use ticket::Ticket;
 #[cfg_attr(not(feature = "server"), allow(unused_imports))]

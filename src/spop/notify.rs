@@ -48,10 +48,29 @@ impl<'a> Messages<'a> {
 
     /// What was not read yet. At the beginning it starts with the name of the first message: one
     /// byte of length, or more if that is 240 or above, then the name.
-    #[cfg(feature = "server")]
+    #[cfg(feature = "std")]
     #[inline(always)]
     pub(crate) const fn rest(&self) -> &'a [u8] {
         self.rest
+    }
+
+    /// Passes over the next message: its name, and what was left before and after it, so that whoever
+    /// divides a payload among several readers knows where to cut. `None` after the last.
+    #[cfg(feature = "std")]
+    #[inline]
+    pub(crate) fn next_whole(
+        &mut self,
+    ) -> Result<Option<(&'a [u8], core::ops::Range<usize>)>, DecodeError> {
+        if self.unread > 0 {
+            self.skip_unread()?;
+        }
+        let before = self.rest.len();
+        let Some(message) = self.next_message()? else {
+            return Ok(None);
+        };
+        let name = message.name();
+        while self.next_argument()?.is_some() {}
+        Ok(Some((name, self.rest.len()..before)))
     }
 
     /// The next message, or `None` after the last. An empty NOTIFY, which HAProxy 3.1 to 3.3 send

@@ -210,7 +210,7 @@ fn what_cannot_be_read_is_named_with_exit_code_2() {
         ),
         (
             &["haproxy.cfg", "--agent", "ringspo"],
-            "--agent: there is no agent 'ringspo'; there is remediation, crowdsec",
+            "--agent: there is no agent 'ringspo'; there is remediation, crowdsec, challenge",
         ),
         (&[], "<FILE>..."),
     ] {
@@ -271,7 +271,7 @@ fn an_engine_of_another_agent_is_told_what_to_do() {
     assert_eq!(code, Some(0), "{out}");
     assert!(
         out.contains(
-            "name it with --agent (remediation, crowdsec); agents of your own are checked by the library"
+            "name it with --agent (remediation, crowdsec, challenge); agents of your own are checked by the library"
         ),
         "{out}"
     );

@@ -87,6 +87,31 @@ fn nothing_is_wrong_with_the_samples_of_crowdsecs_messages() {
     }
 }
 
+/// Two engines of one agent, each with its own timeout, are no fault where rules send what they ask.
+#[test]
+fn nothing_is_wrong_with_the_samples_of_challenges() {
+    for (version, folder) in [
+        ("2.6", "haproxy-2.6"),
+        ("3.0", "haproxy-2.6"),
+        ("3.2", "haproxy-3.1"),
+    ] {
+        let folder = root().join("dist").join(folder);
+        for name in ["challenge.cfg", "challenge-fail-closed.cfg"] {
+            let read = |name: &str| {
+                let text = fs::read_to_string(folder.join(name)).unwrap();
+                ConfigFile::new(name, text)
+            };
+            let files = [read(name), read("challenge.spoe.cfg")];
+            let declaration = ringspoa::agents::challenge::messages::declaration();
+            let options = CheckOptions::default()
+                .with_agents([declaration])
+                .with_version(version.parse().unwrap());
+            let report = check(&files, &options);
+            assert!(report.findings.is_empty(), "{version} {name}: {:?}", report.findings);
+        }
+    }
+}
+
 /// An engine of nothing but older names, which no other name tells the agent of, is the agent's.
 #[test]
 fn an_engine_is_known_by_older_names_of_its_messages() {

@@ -5,7 +5,11 @@ use std::io::{self, Read, Write};
 use std::net::IpAddr;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
+
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, ClientConnection, StreamOwned};
 
 /// Above the longest `timeout processing` of a test: what takes longer hangs.
 const TIMEOUT: Duration = Duration::from_secs(15);
@@ -21,11 +25,26 @@ pub(crate) struct Request {
 
 impl Request {
     pub(crate) fn get(path: &str) -> Self {
+        Self::of("GET", "test", path)
+    }
+
+    /// Without a body, to any host.
+    pub(crate) fn of(method: &str, host: &str, path: &str) -> Self {
+        let head = format!("{method} {path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n");
         Self {
             preamble: Vec::new(),
-            head: format!("GET {path} HTTP/1.1\r\nhost: test\r\nconnection: close\r\n").into(),
+            head: head.into(),
             body: None,
         }
+    }
+
+    /// With this body.
+    pub(crate) fn body(mut self, body: impl Into<Vec<u8>>) -> Self {
+        let body = body.into();
+        self.head
+            .extend(format!("content-length: {}\r\n", body.len()).into_bytes());
+        self.body = Some(body);
+        self
     }
 
     pub(crate) fn post(path: &str, body: Vec<u8>) -> Self {
@@ -59,19 +78,51 @@ impl Request {
 
     /// Sends it to the frontend at `socket`, and reads the whole response.
     pub(crate) fn send(&self, socket: &Path) -> io::Result<Response> {
-        let mut stream = UnixStream::connect(socket)?;
-        stream.set_read_timeout(Some(TIMEOUT))?;
-        stream.set_write_timeout(Some(TIMEOUT))?;
+        self.exchange(connected(socket)?)
+    }
+
+    /// The same over TLS.
+    pub(crate) fn send_over_tls(
+        &self,
+        socket: &Path,
+        config: &Arc<ClientConfig>,
+        name: &str,
+    ) -> io::Result<Response> {
+        let mut stream = connected(socket)?;
+        // The address comes before what is encrypted.
+        stream.write_all(&self.preamble)?;
+        let name = ServerName::try_from(name.to_owned()).map_err(io::Error::other)?;
+        let connection =
+            ClientConnection::new(Arc::clone(config), name).map_err(io::Error::other)?;
+        let plain = Self {
+            preamble: Vec::new(),
+            ..self.clone()
+        };
+        plain.exchange(StreamOwned::new(connection, stream))
+    }
+
+    fn exchange(&self, mut stream: impl Read + Write) -> io::Result<Response> {
         let mut bytes = [&self.preamble[..], &self.head, b"\r\n"].concat();
         bytes.extend_from_slice(self.body.as_deref().unwrap_or_default());
         stream.write_all(&bytes)?;
         let mut response = Vec::new();
-        stream.read_to_end(&mut response)?;
+        match stream.read_to_end(&mut response) {
+            // HAProxy ends TLS without saying goodbye.
+            Err(error) if error.kind() != io::ErrorKind::UnexpectedEof => return Err(error),
+            _ => {}
+        }
         Response::parse(&response).ok_or_else(|| {
             let text = String::from_utf8_lossy(&response);
             io::Error::other(format!("not a whole HTTP response: {text:?}"))
         })
     }
+}
+
+fn connected(socket: &Path) -> io::Result<UnixStream> {
+    let stream = UnixStream::connect(socket)?;
+    stream.set_read_timeout(Some(TIMEOUT))?;
+    stream.set_write_timeout(Some(TIMEOUT))?;
+    Ok(stream)
 }
 
 /// A response, as it came.
@@ -98,7 +149,11 @@ impl Response {
             headers,
             body: String::from_utf8_lossy(&bytes[end + 4..]).into_owned(),
         };
-        let len: usize = response.header("content-length").parse().ok()?;
+        let len = match (response.status, response.header("content-length")) {
+            // It has no body, and need not say so.
+            (204, "") => 0,
+            (_, len) => len.parse::<usize>().ok()?,
+        };
         (bytes.len() == end + 4 + len).then_some(response)
     }
 

@@ -7,6 +7,7 @@
 //! | `remediation` | the binary with its own agent |
 //! | `captcha` | decisions about requests, and a provider that is asked |
 //! | `bouncer` | the binary by its `[remediation]` table, and the samples for CrowdSec's messages |
+//! | `challenge` | browser validation, by the samples for it and by berghain's rules |
 //! | `concurrency` | many streams a connection, several threads, Unix sockets |
 //! | `lifecycle` | health checks; reloads and restarts of HAProxy and of the agent |
 //! | `restart` | hand-overs and reloads of the binary under load |
@@ -19,6 +20,7 @@
 
 mod bouncer;
 mod captcha;
+mod challenge;
 mod concurrency;
 mod fixture;
 mod harness;
@@ -70,6 +72,24 @@ scenarios! {
     bouncer::the_open_crowdsec_sample_fails_open,
     bouncer::the_closed_crowdsec_sample_fails_closed,
     bouncer::a_decision_of_cscli_reaches_haproxy,
+    challenge::a_browser_passes_and_nobody_else,
+    challenge::cookies_are_for_one_host_or_a_trusted_domain,
+    challenge::pages_are_for_who_navigates,
+    challenge::a_form_is_kept,
+    challenge::nothing_but_a_solution_gives_a_cookie,
+    challenge::who_has_no_javascript_waits,
+    challenge::a_level_may_rise_meanwhile,
+    challenge::agents_with_the_same_keys_are_one,
+    challenge::a_solution_outlives_its_agent,
+    challenge::without_an_agent_it_is_open_or_closed,
+    challenge::hosts_stay_what_they_are,
+    challenge::crawlers_are_known_by_their_addresses,
+    challenge::a_dry_run_challenges_nobody,
+    challenge::haproxy_limits_and_revokes,
+    challenge::keys_change_under_load,
+    challenge::an_agent_dies_under_load,
+    challenge::bad_solutions_are_cheap,
+    challenge::rules_of_berghain_go_on_working,
     concurrency::twenty_streams_are_pipelined_and_answered_in_reverse,
     concurrency::two_threads_over_tcp,
     concurrency::two_threads_over_a_unix_socket,

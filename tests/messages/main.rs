@@ -3,4 +3,5 @@
 mod decode;
 mod harness;
 mod names;
+mod pair;
 mod router;

@@ -4,13 +4,15 @@
 mod floor;
 mod slow;
 mod tokio_spop;
+mod validate;
 
 use std::error::Error;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 use ringspoa::{Cores, ListenAddress};
-use tokio_spop::Style;
+use tokio_spop::{Answers, Style};
+use validate::Validator;
 
 /// Serves SPOP in one of the ways that scripts/bench compares.
 #[derive(Debug, Parser)]
@@ -27,6 +29,10 @@ enum Mode {
     /// The spop crate on tokio, ACKs written when no further frame has arrived: the best that can
     /// be done with its codec.
     Batched(OneThread),
+    /// As `each`, of the message `validate`: decided as the built-in agent does.
+    ValidateEach(Validate),
+    /// As `batched`, of the same.
+    ValidateBatched(Validate),
     /// As `each`, and each answer is slept for inside its connection's task.
     EachSlow {
         /// How long an answer takes.
@@ -62,6 +68,24 @@ struct OneThread {
     cpu: usize,
 }
 
+/// A server of one thread that validates cookies.
+#[derive(Debug, clap::Args)]
+struct Validate {
+    #[command(flatten)]
+    place: OneThread,
+    /// The secret of key 1, in base64.
+    #[arg(value_name = "SECRET")]
+    secret: String,
+}
+
+impl Validate {
+    fn serve(&self, style: Style) -> Result<(), Box<dyn Error>> {
+        self.place.pin()?;
+        let answers = Answers::Cookies(Validator::new(1, &self.secret)?);
+        tokio_spop::serve(&self.place.address, style, answers)
+    }
+}
+
 impl OneThread {
     fn pin(&self) -> Result<(), Box<dyn Error>> {
         let core = core_affinity::CoreId { id: self.cpu };
@@ -80,16 +104,19 @@ fn main() -> Result<(), Box<dyn Error>> {
     match Cli::parse().mode {
         Mode::Each(place) => {
             place.pin()?;
-            tokio_spop::serve(&place.address, Style::Each)
+            tokio_spop::serve(&place.address, Style::Each, Answers::addresses())
         }
         Mode::Batched(place) => {
             place.pin()?;
-            tokio_spop::serve(&place.address, Style::Batched)
+            tokio_spop::serve(&place.address, Style::Batched, Answers::addresses())
         }
+        Mode::ValidateEach(validate) => validate.serve(Style::Each),
+        Mode::ValidateBatched(validate) => validate.serve(Style::Batched),
         Mode::EachSlow { delay_ms, place } => {
             place.pin()?;
             let delay = Duration::from_millis(delay_ms);
-            tokio_spop::serve(&place.address, Style::EachAfter(delay))
+            let style = Style::EachAfter(delay);
+            tokio_spop::serve(&place.address, style, Answers::addresses())
         }
         Mode::Floor(place) => {
             place.pin()?;

@@ -8,6 +8,8 @@ use std::time::Duration;
 use futures_util::{FutureExt, SinkExt, StreamExt};
 use ringspoa::ListenAddress;
 use ringspoa::agents::remediation::{AddressTable, embedded};
+
+use crate::validate::Validator;
 use spop::actions::VarScope;
 use spop::frame::{FramePayload, FrameType, Message};
 use spop::frames::{Ack, AgentDisconnect, AgentHello, FrameCapabilities, HaproxyHello};
@@ -27,7 +29,35 @@ pub(crate) enum Style {
     EachAfter(Duration),
 }
 
-pub(crate) fn serve(address: &ListenAddress, style: Style) -> Result<(), Box<dyn Error>> {
+/// What a NOTIFY is answered by.
+pub(crate) enum Answers {
+    /// Whether the address is banned.
+    Addresses(AddressTable),
+    /// Whether the cookie is good.
+    Cookies(Validator),
+}
+
+impl Answers {
+    pub(crate) fn addresses() -> Self {
+        Self::Addresses(embedded())
+    }
+
+    fn add_to(&self, messages: &[Message], ack: Ack) -> Ack {
+        match self {
+            Self::Addresses(table) => match remediation(messages, table) {
+                Some(word) => ack.set_var(VarScope::Transaction, "remediation", word),
+                None => ack,
+            },
+            Self::Cookies(validator) => validator.add_to(messages, ack),
+        }
+    }
+}
+
+pub(crate) fn serve(
+    address: &ListenAddress,
+    style: Style,
+    answers: Answers,
+) -> Result<(), Box<dyn Error>> {
     let mut builder = tokio::runtime::Builder::new_current_thread();
     builder.enable_io();
     // Timers cost a look at the clock each turn, which the fast styles shall not pay.
@@ -35,14 +65,14 @@ pub(crate) fn serve(address: &ListenAddress, style: Style) -> Result<(), Box<dyn
         builder.enable_time();
     }
     let runtime = builder.build()?;
-    let table = Rc::new(embedded());
-    tokio::task::LocalSet::new().block_on(&runtime, accept(address, table, style))?;
+    let accepting = accept(address, Rc::new(answers), style);
+    tokio::task::LocalSet::new().block_on(&runtime, accepting)?;
     Ok(())
 }
 
 async fn accept(
     address: &ListenAddress,
-    table: Rc<AddressTable>,
+    answers: Rc<Answers>,
     style: Style,
 ) -> std::io::Result<()> {
     match address {
@@ -51,7 +81,7 @@ async fn accept(
             let listener = UnixListener::bind(path)?;
             loop {
                 let (stream, _) = listener.accept().await?;
-                tokio::task::spawn_local(connection(stream, Rc::clone(&table), style));
+                tokio::task::spawn_local(connection(stream, Rc::clone(&answers), style));
             }
         }
         ListenAddress::Tcp(address) => {
@@ -59,14 +89,14 @@ async fn accept(
             loop {
                 let (stream, _) = listener.accept().await?;
                 stream.set_nodelay(true)?;
-                tokio::task::spawn_local(connection(stream, Rc::clone(&table), style));
+                tokio::task::spawn_local(connection(stream, Rc::clone(&answers), style));
             }
         }
     }
 }
 
 /// Serves one connection; its end is not an error worth a word.
-async fn connection<S>(stream: S, table: Rc<AddressTable>, style: Style)
+async fn connection<S>(stream: S, answers: Rc<Answers>, style: Style)
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
@@ -75,7 +105,7 @@ where
         let mut frame = first;
         loop {
             let is_notify = *frame.frame_type() == FrameType::Notify;
-            let Some(answer) = answer(frame, &table, &mut socket) else {
+            let Some(answer) = answer(frame, &answers, &mut socket) else {
                 return;
             };
             if let (Style::EachAfter(delay), true) = (style, is_notify) {
@@ -101,7 +131,7 @@ where
 
 fn answer<S>(
     frame: Box<dyn SpopFrame>,
-    table: &AddressTable,
+    answers: &Answers,
     socket: &mut Framed<S, SpopCodec>,
 ) -> Option<Box<dyn SpopFrame>> {
     match frame.frame_type() {
@@ -118,10 +148,8 @@ fn answer<S>(
         FrameType::Notify => {
             let metadata = frame.metadata();
             let mut ack = Ack::new(metadata.stream_id, metadata.frame_id);
-            if let FramePayload::ListOfMessages(messages) = frame.payload()
-                && let Some(word) = remediation(messages, table)
-            {
-                ack = ack.set_var(VarScope::Transaction, "remediation", word);
+            if let FramePayload::ListOfMessages(messages) = frame.payload() {
+                ack = answers.add_to(messages, ack);
             }
             Some(Box::new(ack))
         }

@@ -74,6 +74,17 @@ impl BindingRules {
             tls,
         })
     }
+
+    /// These, of what a token with such flags is bound to.
+    pub(super) fn only(self, flags: Flags) -> Self {
+        let is_bound = flags.binds_address();
+        Self {
+            ipv4_prefix: self.ipv4_prefix.filter(|_| is_bound),
+            ipv6_prefix: self.ipv6_prefix.filter(|_| is_bound),
+            user_agent: self.user_agent && flags.binds_user_agent(),
+            tls: self.tls && flags.binds_tls(),
+        }
+    }
 }
 
 /// Why rules are none.

@@ -263,6 +263,11 @@ impl<'a> Submission<'a> {
         Ok(submission)
     }
 
+    /// What the challenge says, signed or not; `None` if it is none.
+    pub(super) fn claimed(&self) -> Option<Challenge> {
+        Challenge::of_bytes(&self.challenge)
+    }
+
     /// Reads a challenge that is solved by waiting.
     ///
     /// # Errors
@@ -452,7 +457,9 @@ impl RealmKeys {
         if u64::from(challenge.expires) <= now {
             return Err(Failure::Expired);
         }
-        if let Some(wait_s) = u64::from(challenge.not_before).checked_sub(now)
+        // Where nothing is to be waited for, an agent whose clock is behind does not make it a wait.
+        if challenge.not_before > challenge.issued
+            && let Some(wait_s) = u64::from(challenge.not_before).checked_sub(now)
             && wait_s != 0
         {
             let wait_s = u32::try_from(wait_s).unwrap_or(u32::MAX);

@@ -80,7 +80,7 @@ impl ScopeRules {
 }
 
 /// Whether a host is the domain or below it.
-fn is_within(host: &str, domain: &str) -> bool {
+pub(super) fn is_within(host: &str, domain: &str) -> bool {
     host.strip_suffix(domain)
         .is_some_and(|front| front.is_empty() || front.ends_with('.'))
 }

@@ -67,6 +67,8 @@ pub use decide::{
     Blocked, CaptchaCount, Counts, Inquiry, Listed, Lookup, Question, Ruling, Verdict,
 };
 pub use decisions::{ListError, embedded, parse_list};
+#[cfg(feature = "challenge")]
+pub(in crate::agents) use files::rfc_3339;
 pub use files::{
     Defaults, DurationError, OnBadRecord, Summary, parse_csv, parse_duration, parse_lines,
 };

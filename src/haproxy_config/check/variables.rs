@@ -438,7 +438,8 @@ impl Known<'_> {
     }
 }
 
-/// Engines of one proxy whose variables are not told apart.
+/// Engines of one proxy whose variables are not told apart. Where rules send all that both ask, who wrote
+/// them chose when: one agent with two timeouts is done so.
 fn shared(config: &Config, found: &mut Findings) {
     for (at, filter) in config.filters.iter().enumerate() {
         let Some(engine) = filter.target.and_then(|index| config.engines.get(index)) else {
@@ -450,7 +451,8 @@ fn shared(config: &Config, found: &mut Findings) {
             let is_twin = other.proxy == filter.proxy
                 && other.target != filter.target
                 && engine.prefix().is_some()
-                && other_engine.prefix() == engine.prefix();
+                && other_engine.prefix() == engine.prefix()
+                && [engine, other_engine].iter().any(|one| one.setting(&["messages"]).is_some());
             is_twin.then_some(other_engine)
         });
         if let (Some(twin), Some(agent)) = (twin, engine.agent()) {

@@ -15,6 +15,8 @@ pub use duration::{DurationError, parse_duration};
 #[cfg(feature = "remediation")]
 pub use json::{StreamPart, parse_json, parse_stream};
 pub use lines::parse_lines;
+#[cfg(feature = "challenge")]
+pub(in crate::agents) use time::rfc_3339;
 
 use std::io::BufRead;
 use std::net::IpAddr;

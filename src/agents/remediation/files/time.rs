@@ -27,7 +27,7 @@ pub(super) fn expiry(text: &str, now_unix_s: u64) -> Option<Expiry> {
 }
 
 /// The second since 1970 of a time such as `2027-01-31T12:00:00.5+01:00`; fractions are cut off.
-fn rfc_3339(text: &str) -> Option<i64> {
+pub(in crate::agents) fn rfc_3339(text: &str) -> Option<i64> {
     let number = |range: std::ops::Range<usize>| {
         let digits = text.get(range)?;
         let is_number = digits.bytes().all(|byte| byte.is_ascii_digit());

@@ -336,7 +336,7 @@ pub fn challenge(data: &[u8]) {
         Some(Failure::Future)
     } else if number(&signed[9..13]) <= NOW {
         Some(Failure::Expired)
-    } else if not_before > NOW {
+    } else if not_before > NOW && not_before > number(&signed[5..9]) {
         Some(Failure::Early {
             wait_s: (not_before - NOW) as u32,
         })
