@@ -648,6 +648,51 @@ fn an_operator_makes_tokens_without_a_challenge() {
 }
 
 #[test]
+fn a_token_of_the_operator_is_bound_to_what_the_operator_chose() {
+    let scope = scope_of("shop.test");
+    let visit = visit(&scope);
+    let keys = bound_to(Some(32), Some(64), true, true);
+    let other = Visit {
+        user_agent: Some(b"other"),
+        tls: Some(b"other"),
+        ..from(visit, "2001:db8::1")
+    };
+    let shown = |chosen: &Visit<'_>, shown: &Visit<'_>| {
+        let token = keys.operator_token(POW, 60, TokenId([1; 8]), chosen);
+        validated(&keys, token.unwrap().1.as_str(), POW, shown)
+    };
+    let nothing = Visit {
+        address: None,
+        user_agent: None,
+        tls: None,
+        ..visit
+    };
+    assert_eq!(shown(&nothing, &visit), Ok(()));
+    assert_eq!(shown(&nothing, &other), Ok(()));
+    let only_address = Visit {
+        address: visit.address,
+        ..nothing
+    };
+    let only_agent = Visit {
+        user_agent: visit.user_agent,
+        ..nothing
+    };
+    let only_tls = Visit {
+        tls: visit.tls,
+        ..nothing
+    };
+    for (chosen, reason) in [
+        (only_address, Reason::Address),
+        (only_agent, Reason::UserAgent),
+        (only_tls, Reason::Tls),
+        (visit, Reason::Tls),
+    ] {
+        assert_eq!(shown(&chosen, &visit), Ok(()), "{reason:?}");
+        assert_eq!(shown(&chosen, &other), Err(reason));
+    }
+}
+
+#[test]
 fn a_path_is_signed_for_one_challenge() {
     let (keys, scope) = (realm(), scope_of("shop.test"));
     let visit = visit(&scope);
