@@ -211,11 +211,18 @@ impl Answer {
     /// Adds what the page says in the language that a browser asks for, unless that is the one in the page, or
     /// there is no challenge or no room.
     pub fn add_language(&mut self, accept_language: &[u8]) {
-        let language = Language::asked_for(accept_language).filter(|language| language.code != OF_PAGE);
+        let language =
+            Language::asked_for(accept_language).filter(|language| language.code != OF_PAGE);
         let (Some(language), Some(_)) = (language, self.facts.issued) else {
             return;
         };
-        let parts = [",\"l\":\"", language.code, "\",\"t\":\"", &language.joined, "\"}"];
+        let parts = [
+            ",\"l\":\"",
+            language.code,
+            "\",\"t\":\"",
+            &language.joined,
+            "\"}",
+        ];
         let len: usize = parts.iter().map(|part| part.len()).sum();
         if len <= self.response.room() && self.response.cut("}") {
             for part in parts {
