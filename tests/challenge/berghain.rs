@@ -28,7 +28,7 @@ fn validate(
         Argument::new("host", TypedData::from(host)),
         Argument::new("cookie", cookie),
     ];
-    let arguments = order.map(|index| all[index].clone());
+    let arguments = order.map(|index| all[index]);
     site.harness
         .notify_with(|notify| notify.message("validate", arguments))
         .ack()
@@ -51,7 +51,12 @@ fn challenge(site: &mut Site, method: &str, host: &str, body: &str) -> Ack {
 fn orders() -> Vec<[usize; 5]> {
     let mut orders = Vec::new();
     for code in 0..5_usize.pow(5) {
-        let order: [usize; 5] = std::array::from_fn(|place| code / 5_usize.pow(place as u32) % 5);
+        let mut rest = code;
+        let order: [usize; 5] = std::array::from_fn(|_| {
+            let index = rest % 5;
+            rest /= 5;
+            index
+        });
         if (0..5).all(|index| order.contains(&index)) {
             orders.push(order);
         }

@@ -87,7 +87,8 @@ impl Site {
 fn sign(prefixes: &[Hmac<Sha256>], level: u8, thing: &[u8], text: &[u8]) -> Option<[u8; 16]> {
     let mut mac = prefixes.get(usize::from(level).checked_sub(1)?)?.clone();
     mac.update(thing);
-    mac.update(&(text.len() as u16).to_be_bytes());
+    let len = u16::try_from(text.len()).expect("a host or a path");
+    mac.update(&len.to_be_bytes());
     mac.update(text);
     let full: [u8; 32] = mac.finalize().into_bytes().into();
     full.first_chunk().copied()
@@ -99,9 +100,10 @@ fn prefixes(secret: &[u8], levels: &[Level], purpose: &str) -> Vec<Hmac<Sha256>>
     let info = format!("ringspoa challenge 1 {purpose}");
     let extracted = hmac(&[0; 32], &[secret]);
     let key = hmac(&extracted, &[info.as_bytes(), &[1]]);
+    let realm_len = u16::try_from(REALM.len()).expect("a word");
     let of_level = |level: &Level| {
         let definition = Sha256::new()
-            .chain_update((REALM.len() as u16).to_be_bytes())
+            .chain_update(realm_len.to_be_bytes())
             .chain_update(REALM)
             .chain_update(level.definition())
             .finalize();
@@ -341,7 +343,7 @@ pub fn challenge(data: &[u8]) {
         Some(Failure::Expired)
     } else if not_before > NOW && not_before > number(&signed[5..9]) {
         Some(Failure::Early {
-            wait_s: (not_before - NOW) as u32,
+            wait_s: u32::try_from(not_before - NOW).expect("of 4 bytes"),
         })
     } else {
         None
@@ -355,7 +357,7 @@ pub fn challenge(data: &[u8]) {
         let (token, text) = token.expect("the key counts");
         assert_eq!(token.issued, solved.challenge().issued);
         assert_eq!(token.id.0, signed[26..34]);
-        if token.expires > NOW as u32 {
+        if u64::from(token.expires) > NOW {
             let read = site.keys.validate(text.as_str().as_bytes(), 1, &visit);
             assert_eq!(read, Ok(token));
         }
