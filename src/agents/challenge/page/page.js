@@ -75,7 +75,7 @@ const fail = text => {
   write('t', '');
   status('');
   $('p').hidden = true;
-  $('w').textContent = '';
+  write('w', '');
   button(again, run);
   $('h').focus();
 };
@@ -97,7 +97,7 @@ const ask = async (method, body, probe = '') => {
     if (reply.ok || reply.ch || reply.code && !/early|busy|provider/.test(reply.code)) return reply;
     const seconds = reply.retry || +x.getResponseHeader('Retry-After') || 2 ** tries * (1 + Math.random());
     await new Promise(done => {
-      status(silent + ' ' + estimate(seconds));
+      status(silent + ' (' + estimate(seconds) + ')');
       button(again, done);
       setTimeout(done, seconds * 1e3);
     });
@@ -119,7 +119,8 @@ try {
 } catch {}
 const claim = () => channel.postMessage(me);
 channel.onmessage = ({ data }) => {
-  if (!data) leave();
+  // What a page says last may reach its own next self, which must not go on in circles by it.
+  if (!data) $('b').hidden && leave();
   else if (pause) data < me ? pause() : claim();
 };
 
