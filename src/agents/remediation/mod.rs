@@ -6,7 +6,7 @@
 //! The rest (feature `remediation`) is what CrowdSec's bouncer for HAProxy does beside that, as pure
 //! functions: `messages` has what comes and goes, `policy` what is configured, `hosts` finds it for a
 //! host, `captcha` and `appsec` know those two, `decide` puts all together, `outside` is how it has
-//! others asked, `geo` tells where an address is, and `bouncer` is the agent that does it.
+//! others asked, `geo` tells where an address is by the segments of `places`, and `bouncer` is the agent that does it.
 
 mod agent;
 #[cfg(feature = "remediation")]
@@ -28,6 +28,8 @@ mod hosts;
 pub mod messages;
 #[cfg(feature = "remediation")]
 mod outside;
+#[cfg(feature = "remediation")]
+mod places;
 #[cfg(feature = "remediation")]
 mod policy;
 #[cfg(feature = "remediation")]

@@ -36,5 +36,9 @@ pub use column::Changes;
 pub use decision::{CountryCode, Decision, Expiry, Remediation, Subject, SubjectError};
 pub use kinds::{KindId, Source, SourceId};
 pub use network::{Network, NetworkError, Networks};
+#[cfg(feature = "remediation")]
+pub(super) use ranges::{Segments, SegmentsV4, SegmentsV6};
 pub use snapshot::{DecisionCount, DecisionKind, Found, Snapshot};
 pub use store::{DecisionStore, StoreError};
+#[cfg(feature = "remediation")]
+pub(super) use wide::Wide;
