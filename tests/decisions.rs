@@ -272,10 +272,19 @@ fn run(seed: u64) {
     let sources: Vec<SourceId> = model.sources.keys().copied().collect();
     let mut now = 1_000;
     let mut applied = model.clone();
-    for _ in 0..60 {
+    // From when on there are ids that take more than 32 bits: in some runs from the start or half way.
+    let wide_from = random.of(&[0, 30, 60]);
+    for step in 0..60 {
         for _ in 0..random.below(25) {
             let source = random.of(&sources);
             let (subject, id) = (random_subject(&mut random), random.below(12) as i64);
+            let id = match id {
+                8 => i64::from(u32::MAX) - 1,
+                9 if step >= wide_from => i64::from(u32::MAX),
+                10 if step >= wide_from => -1,
+                11 if step >= wide_from => i64::MAX,
+                id => id,
+            };
             let word = random.of(&WORDS);
             match random.below(100) {
                 0..75 => {

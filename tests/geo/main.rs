@@ -1,6 +1,11 @@
 //! Where addresses are: databases as the tests write them, alone, in files that change, and behind the
 //! agent.
 
+#![allow(
+    clippy::cast_possible_truncation,
+    reason = "of random bits, as many as are needed"
+)]
+
 #[cfg(feature = "cli")]
 mod binary;
 #[path = "../counting/mod.rs"]
@@ -9,11 +14,13 @@ mod writer;
 
 use std::cell::Cell;
 use std::fs;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use counting::Counting;
+use maxminddb::{PathElement, Reader};
 use ringspoa::agents::remediation::messages::{
     CrowdsecHttpNoBody, CrowdsecTcp, ISOCODE, REMEDIATION, RequestHeaders,
 };
@@ -165,7 +172,163 @@ fn a_database_of_ipv4_alone_says_nothing_of_ipv6() {
     assert_eq!(country_of(&database, "c000:200::1"), None);
 }
 
-/// Whatever a file has, it is refused or answers; cut anywhere, it is refused.
+/// What the reader of MaxMind's format says of an address, record by record.
+fn as_read(reader: &Reader<Vec<u8>>, address: IpAddr) -> (Option<String>, Option<u32>) {
+    let address = address.to_canonical();
+    if address.is_ipv6() && reader.metadata().ip_version == 4 {
+        return (None, None);
+    }
+    let Some(record) = reader.lookup(address).ok().filter(|one| one.has_data()) else {
+        return (None, None);
+    };
+    let country = ["country", "registered_country", "represented_country"].iter();
+    let country = country.copied().find_map(|country| {
+        let path = [PathElement::Key(country), PathElement::Key("iso_code")];
+        CountryCode::new(record.decode_path::<&str>(&path).ok()??)
+    });
+    let path = [PathElement::Key("autonomous_system_number")];
+    (
+        country.map(|country| country.to_string()),
+        record.decode_path(&path).ok().flatten(),
+    )
+}
+
+/// Holds a database to what the reader says of these addresses.
+fn assert_as_read(bytes: &[u8], addresses: &[IpAddr]) {
+    let reader = Reader::from_source(bytes.to_vec()).unwrap();
+    let database = GeoDatabase::from_bytes(bytes.to_vec()).unwrap();
+    for &address in addresses {
+        let country = database.country(address);
+        let place = (
+            country.map(|country| country.to_string()),
+            database.as_number(address),
+        );
+        assert_eq!(place, as_read(&reader, address), "{address}");
+    }
+}
+
+/// SplitMix64.
+fn random(state: &mut u64) -> u64 {
+    *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let mut value = *state;
+    value = (value ^ (value >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    value = (value ^ (value >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    value ^ (value >> 31)
+}
+
+/// Networks at random, and addresses on both sides of all their ends.
+#[test]
+fn places_are_those_that_the_reader_finds() {
+    let mut state = 3;
+    for (round, (record_size, has_v6)) in [(24, true), (28, true), (32, true), (28, false)]
+        .into_iter()
+        .enumerate()
+    {
+        let writer = match has_v6 {
+            true => Writer::new("Test-Both"),
+            false => Writer::of_v4("Test-Both"),
+        };
+        let mut writer = writer.with_record_size(record_size);
+        let mut addresses = Vec::new();
+        for _ in 0..2_000 {
+            let code = code(["FR", "DE", "NL", "nowhere"][random(&mut state) as usize % 4]);
+            let number = u32::MAX - random(&mut state) as u32 % 3;
+            let record = Value::Map(vec![
+                ("country", code),
+                ("autonomous_system_number", Value::U32(number)),
+            ]);
+            let bits = u128::from(random(&mut state)) << 64 | u128::from(random(&mut state));
+            let len = 1 + random(&mut state) as u8 % 32;
+            let open = u32::MAX.checked_shr(len.into()).unwrap_or(0);
+            let first = bits as u32 & !open;
+            if random(&mut state).is_multiple_of(2) || !has_v6 {
+                // Half are in one small network, so that some touch.
+                let first = if len > 20 {
+                    first & 0x0fff | 0x0a00_0000
+                } else {
+                    first
+                };
+                writer.try_add(Ipv4Addr::from_bits(first).into(), len, &record);
+                let ends = [first, first | open].into_iter();
+                let ends = ends.flat_map(|end| [end.wrapping_sub(1), end, end.wrapping_add(1)]);
+                addresses.extend(ends.map(|end| IpAddr::from(Ipv4Addr::from_bits(end))));
+            } else {
+                let len = 17 + len * 3;
+                let open = u128::MAX.checked_shr(len.into()).unwrap_or(0);
+                let first = (bits >> 16 | 0x2a00 << 112) & !open;
+                writer.try_add(Ipv6Addr::from_bits(first).into(), len, &record);
+                let ends = [first, first | open].into_iter();
+                let ends = ends.flat_map(|end| [end - 1, end, end + 1]);
+                addresses.extend(ends.map(|end| IpAddr::from(Ipv6Addr::from_bits(end))));
+            }
+        }
+        if has_v6 {
+            writer.embed_v4("2002::", 16);
+            writer.embed_v4("2001::", 32);
+            writer.embed_v4("::ffff:0:0", 96);
+            // Where 32 bits are left, and where fewer are.
+            writer.embed_v4("2001:db8::", 96);
+            writer.embed_v4("2001:db8:1::", 110);
+        }
+        for _ in 0..20_000 {
+            let bits = u128::from(random(&mut state)) << 64 | u128::from(random(&mut state));
+            let v4 = bits as u32;
+            let near = v4 & 0x0fff | 0x0a00_0000;
+            let (wide, low) = (u128::from(near), bits & 0x1_ffff_ffff);
+            addresses.extend([v4, near].map(|bits| IpAddr::from(Ipv4Addr::from_bits(bits))));
+            addresses.extend(
+                [
+                    bits,
+                    bits >> 16 | 0x2a00 << 112,
+                    0x2002 << 112 | wide << 80 | low,
+                    0x2001 << 112 | u128::from(v4) << 64 | low,
+                    0x2001_0db8 << 96 | low,
+                    0x2001_0db8_0001 << 80 | low,
+                    0xffff << 32 | wide,
+                    wide,
+                ]
+                .map(|bits| IpAddr::from(Ipv6Addr::from_bits(bits))),
+            );
+        }
+        assert!(addresses.len() > 100_000, "round {round}");
+        let bytes = writer.finish();
+        assert_as_read(&bytes, &addresses);
+        // The file itself is kept only where the reader may be asked.
+        let kept = GeoDatabase::from_bytes(bytes.clone()).unwrap().byte_len();
+        assert_eq!(kept > bytes.len(), has_v6, "{kept} of {}", bytes.len());
+    }
+}
+
+/// A tree in which each branch leads where its neighbour does: laid out it would have no end.
+#[test]
+fn a_tree_whose_branches_meet_is_read_at_once_and_as_the_reader_does() {
+    let mut writer = Writer::new("Test-City");
+    writer.add("192.0.2.0", 24, &country("FR"));
+    writer.add("2001:db8::", 32, &country("NL"));
+    let mut bytes = writer.finish();
+    // The nodes below the first one: both branches to the next.
+    for node in 1..60_u32 {
+        let at = node as usize * 6;
+        let next = (node + 1).to_be_bytes();
+        bytes[at..at + 6].copy_from_slice(&[&next[1..], &next[1..]].concat());
+    }
+    let mut state = 5;
+    let addresses: Vec<IpAddr> = (0..5_000)
+        .map(|_| random(&mut state))
+        .flat_map(|bits| {
+            let ends_in_v4 = u128::from(bits) << 64 | 0xc000_0200 | u128::from(bits as u8);
+            [
+                IpAddr::from(Ipv4Addr::from_bits(bits as u32)),
+                IpAddr::from(Ipv6Addr::from_bits(u128::from(bits) << 64)),
+                IpAddr::from(Ipv6Addr::from_bits(ends_in_v4 & !(u128::MAX << 60))),
+            ]
+        })
+        .chain(["192.0.2.1".parse().unwrap()])
+        .collect();
+    assert_as_read(&bytes, &addresses);
+}
+
+/// Whatever a file has, it is refused or answers as the reader does; cut anywhere, it is refused.
 #[test]
 fn bytes_that_are_no_database_are_refused_and_bad_ones_do_no_harm() {
     let good = city().finish();
@@ -183,20 +346,18 @@ fn bytes_that_are_no_database_are_refused_and_bad_ones_do_no_harm() {
         "203.0.113.129",
         "2001:db8::1",
         "::",
-    ];
+    ]
+    .map(|address| address.parse().unwrap());
     let mut taken = 0;
     for at in 0..good.len() {
         for flipped in [1, 0x20, 0xff] {
             let mut bytes = good.clone();
             bytes[at] ^= flipped;
-            let Ok(database) = GeoDatabase::from_bytes(bytes) else {
+            if GeoDatabase::from_bytes(bytes.clone()).is_err() {
                 continue;
-            };
-            taken += 1;
-            for address in addresses {
-                let _ = database.country(address.parse().unwrap());
-                let _ = database.as_number(address.parse().unwrap());
             }
+            taken += 1;
+            assert_as_read(&bytes, &addresses);
         }
     }
     assert!(
@@ -207,8 +368,11 @@ fn bytes_that_are_no_database_are_refused_and_bad_ones_do_no_harm() {
 
 #[test]
 fn lookups_allocate_nothing() {
-    let (city, asn) = (database(&city()), database(&asn()));
+    let mut city = city();
+    city.embed_v4("2002::", 16);
+    let (city, asn) = (database(&city), database(&asn()));
     let addresses = [
+        "2002:c000:0201::1",
         "192.0.2.1",
         "::ffff:192.0.2.1",
         "192.0.3.1",
@@ -224,7 +388,7 @@ fn lookups_allocate_nothing() {
         found += usize::from(asn.as_number(address).is_some());
     }
     assert_eq!(ALLOCATIONS.get() - before, 0);
-    assert_eq!(found, 7);
+    assert_eq!(found, 8);
 }
 
 /// A folder of this test.

@@ -1,5 +1,4 @@
-//! Small databases in MaxMind's format: a binary tree of records of 24 bits, what they point to, and a
-//! description.
+//! Small databases in MaxMind's format: a binary tree of records, what they point to, and a description.
 
 use std::net::IpAddr;
 
@@ -72,6 +71,7 @@ enum Record {
 pub(crate) struct Writer {
     database_type: &'static str,
     ip_version: u16,
+    record_size: u16,
     nodes: Vec<[Record; 2]>,
     data: Vec<u8>,
 }
@@ -82,6 +82,7 @@ impl Writer {
         Self {
             database_type,
             ip_version: 6,
+            record_size: 24,
             nodes: vec![[Record::Nowhere; 2]],
             data: Vec::new(),
         }
@@ -95,12 +96,42 @@ impl Writer {
         }
     }
 
+    /// With records of so many bits.
+    pub(crate) fn with_record_size(self, bits: u16) -> Self {
+        Self {
+            record_size: bits,
+            ..self
+        }
+    }
+
     /// Adds a network, as in `("192.0.2.0", 24)`, which no other one may be in.
     pub(crate) fn add(&mut self, first: &str, prefix_len: u8, record: &Value) {
+        let is_added = self.try_add(first.parse().unwrap(), prefix_len, record);
+        assert!(is_added, "{first}/{prefix_len} is in another network");
+    }
+
+    /// The same, if no other one is in it nor it in another one. Whether it was added.
+    pub(crate) fn try_add(&mut self, first: IpAddr, prefix_len: u8, record: &Value) -> bool {
         let data = self.data.len();
         record.write(&mut self.data);
+        self.set(first, prefix_len, Record::Data(data))
+    }
+
+    /// Has all IPv4 networks that were added, and will be, in this one of IPv6 too.
+    pub(crate) fn embed_v4(&mut self, first: &str, prefix_len: u8) {
+        let mut v4 = 0;
+        for _ in 0..96 {
+            let Record::Node(next) = self.nodes[v4][0] else {
+                panic!("there is no network of IPv4");
+            };
+            v4 = next;
+        }
+        assert!(self.set(first.parse().unwrap(), prefix_len, Record::Node(v4)));
+    }
+
+    fn set(&mut self, first: IpAddr, prefix_len: u8, record: Record) -> bool {
         // IPv4 is at ::/96 where there is IPv6 too.
-        let (bits, len) = match (first.parse().unwrap(), self.ip_version) {
+        let (bits, len) = match (first, self.ip_version) {
             (IpAddr::V4(first), 4) => (u128::from(first.to_bits()) << 96, prefix_len),
             (IpAddr::V4(first), _) => (u128::from(first.to_bits()), 96 + prefix_len),
             (IpAddr::V6(first), _) => (first.to_bits(), prefix_len),
@@ -108,35 +139,51 @@ impl Writer {
         let mut node = 0;
         for depth in 0..len {
             let side = usize::from(bits >> (127 - depth) & 1 == 1);
-            if depth + 1 == len {
-                self.nodes[node][side] = Record::Data(data);
-                return;
-            }
+            let is_last = depth + 1 == len;
             node = match self.nodes[node][side] {
-                Record::Node(next) => next,
+                Record::Nowhere if is_last => {
+                    self.nodes[node][side] = record;
+                    return true;
+                }
+                Record::Node(next) if !is_last => next,
                 Record::Nowhere => {
                     self.nodes.push([Record::Nowhere; 2]);
                     let next = self.nodes.len() - 1;
                     self.nodes[node][side] = Record::Node(next);
                     next
                 }
-                Record::Data(_) => panic!("{first}/{prefix_len} is in another network"),
+                Record::Node(_) | Record::Data(_) => return false,
             };
         }
+        unreachable!("no network is everything")
     }
 
     /// The bytes of its file.
     pub(crate) fn finish(&self) -> Vec<u8> {
         let count = self.nodes.len();
         let mut out = Vec::new();
-        for record in self.nodes.iter().flatten() {
-            let number = match *record {
+        let number = |record: Record| {
+            let number = match record {
                 Record::Nowhere => count,
                 Record::Node(node) => node,
                 Record::Data(offset) => count + 16 + offset,
             };
-            assert!(number < 1 << 24, "a record has 24 bits");
-            out.extend(&u32::try_from(number).unwrap().to_be_bytes()[1..]);
+            assert!(number < 1 << 24, "a record has 24 bits at least");
+            u32::try_from(number).unwrap()
+        };
+        for [left, right] in self.nodes.iter().copied() {
+            let [left, right] = [number(left), number(right)];
+            let (left, right) = (left.to_be_bytes(), right.to_be_bytes());
+            match self.record_size {
+                24 => out.extend([&left[1..], &right[1..]].concat()),
+                // The upper four bits of both share a byte.
+                28 => {
+                    out.extend(&left[1..]);
+                    out.push(left[0] << 4 | right[0]);
+                    out.extend(&right[1..]);
+                }
+                _ => out.extend([left, right].concat()),
+            }
         }
         out.extend([0; 16]);
         out.extend(&self.data);
@@ -153,7 +200,7 @@ impl Writer {
             ("ip_version", Value::U16(self.ip_version)),
             ("languages", Value::List(vec![Value::Text("en")])),
             ("node_count", Value::U32(u32::try_from(count).unwrap())),
-            ("record_size", Value::U16(24)),
+            ("record_size", Value::U16(self.record_size)),
         ])
         .write(&mut out);
         out

@@ -6,7 +6,8 @@
 //! The rest (feature `remediation`) is what CrowdSec's bouncer for HAProxy does beside that, as pure
 //! functions: `messages` has what comes and goes, `policy` what is configured, `hosts` finds it for a
 //! host, `captcha` and `appsec` know those two, `decide` puts all together, `outside` in the room above is how
-//! it has others asked, `geo` tells where an address is, and `bouncer` is the agent that does it.
+//! it has others asked, `geo` tells where an address is by the segments of `places`, and `bouncer` is the agent
+//! that does it.
 
 mod agent;
 #[cfg(feature = "remediation")]
@@ -24,6 +25,8 @@ mod files;
 mod geo;
 #[cfg(feature = "remediation")]
 pub mod messages;
+#[cfg(feature = "remediation")]
+mod places;
 #[cfg(feature = "remediation")]
 mod policy;
 #[cfg(feature = "remediation")]

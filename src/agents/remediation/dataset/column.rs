@@ -1,6 +1,6 @@
 //! Decisions of one sort in order of their value. An entry takes 12 bytes for an IPv4 address and 24 for
-//! an IPv6 one, and 8 beside it if any decision has an id: what a lookup needs lies together, and is in
-//! the cache together.
+//! an IPv6 one, and 4 beside it if any decision has an id, or 8 if any of them is no number of 32 bits:
+//! what a lookup needs lies together, and is in the cache together.
 //!
 //! A column is never changed. [`Column::merge`] makes the next one of it and of what is to be done,
 //! which costs a copy of the entries at the speed of memory and a sort of the operations: cheaper than
@@ -21,8 +21,7 @@ const NO_ID: i64 = i64::MIN;
 #[derive(Clone, Debug)]
 pub(super) struct Column<K> {
     entries: Vec<Entry<K>>,
-    /// Empty if no entry has one.
-    ids: Vec<i64>,
+    ids: Ids,
     /// Of all entries the first.
     next_expiry: Expiry,
 }
@@ -35,6 +34,81 @@ pub(super) struct Entry<K> {
     pub(super) kind: u16,
 }
 
+/// The ids of entries, of each one.
+#[derive(Clone, Debug)]
+enum Ids {
+    /// No entry has one.
+    None,
+    /// All are below [`NO_NARROW_ID`], as those of a database that counts from 1 are.
+    Narrow(Vec<u32>),
+    Wide(Vec<i64>),
+}
+
+/// In `Ids::Narrow`, for a decision without one.
+const NO_NARROW_ID: u32 = u32::MAX;
+
+/// An id, or [`NO_ID`], as it is in `Ids::Narrow`; `None` if it does not fit.
+fn narrow(id: i64) -> Option<u32> {
+    match id {
+        NO_ID => Some(NO_NARROW_ID),
+        _ => u32::try_from(id).ok().filter(|id| *id != NO_NARROW_ID),
+    }
+}
+
+impl Ids {
+    fn get(&self, index: usize) -> i64 {
+        match self {
+            Self::None => NO_ID,
+            Self::Narrow(ids) => match ids[index] {
+                NO_NARROW_ID => NO_ID,
+                id => id.into(),
+            },
+            Self::Wide(ids) => ids[index],
+        }
+    }
+
+    /// One more, which has to fit.
+    fn push(&mut self, id: i64) {
+        match self {
+            Self::None => {}
+            Self::Narrow(ids) => ids.push(narrow(id).unwrap_or(NO_NARROW_ID)),
+            Self::Wide(ids) => ids.push(id),
+        }
+    }
+
+    /// Those of another column's rows, which have to fit.
+    fn extend(&mut self, other: &Self, rows: Range<usize>) {
+        match (self, other) {
+            (Self::None, _) => {}
+            (Self::Narrow(ids), Self::Narrow(others)) => ids.extend_from_slice(&others[rows]),
+            (Self::Wide(ids), Self::Wide(others)) => ids.extend_from_slice(&others[rows]),
+            (ids, _) => rows.for_each(|row| ids.push(other.get(row))),
+        }
+    }
+
+    fn shrink(&mut self) {
+        let has_none = match self {
+            Self::None => return,
+            Self::Narrow(ids) => ids.iter().all(|id| *id == NO_NARROW_ID),
+            Self::Wide(ids) => ids.iter().all(|id| *id == NO_ID),
+        };
+        match self {
+            _ if has_none => *self = Self::None,
+            Self::None => {}
+            Self::Narrow(ids) => ids.shrink_to_fit(),
+            Self::Wide(ids) => ids.shrink_to_fit(),
+        }
+    }
+
+    fn byte_len(&self) -> usize {
+        match self {
+            Self::None => 0,
+            Self::Narrow(ids) => ids.capacity() * size_of::<u32>(),
+            Self::Wide(ids) => ids.capacity() * size_of::<i64>(),
+        }
+    }
+}
+
 /// What most of the memory goes into.
 const _: () = assert!(size_of::<Entry<u32>>() == 12 && size_of::<Entry<Wide>>() == 24);
 
@@ -42,7 +116,7 @@ impl<K> Default for Column<K> {
     fn default() -> Self {
         Self {
             entries: Vec::new(),
-            ids: Vec::new(),
+            ids: Ids::None,
             next_expiry: Expiry::NEVER,
         }
     }
@@ -206,7 +280,7 @@ impl<K: Copy + Ord> Column<K> {
     pub(super) fn row(&self, index: usize) -> Row {
         let entry = &self.entries[index];
         Row {
-            id: self.ids.get(index).copied().unwrap_or(NO_ID),
+            id: self.ids.get(index),
             expiry: entry.expiry,
             kind: entry.kind,
         }
@@ -237,7 +311,7 @@ impl<K: Copy + Ord> Column<K> {
     }
 
     pub(super) fn byte_len(&self) -> usize {
-        self.entries.capacity() * size_of::<Entry<K>>() + self.ids.capacity() * size_of::<i64>()
+        self.entries.capacity() * size_of::<Entry<K>>() + self.ids.byte_len()
     }
 
     /// Whether merging nothing but this would change anything.
@@ -259,10 +333,9 @@ impl<K: Copy + Ord> Column<K> {
             .iter()
             .filter(|o| matches!(o.action, Action::Insert))
             .count();
-        let has_ids = !self.ids.is_empty() || operations.iter().any(|o| o.id != NO_ID);
         let mut merge = Merge {
             old: self,
-            new: Self::with_capacity(self.len() + insert_count, has_ids),
+            new: self.with_capacity(self.len() + insert_count, operations),
             sweep,
             now_unix_s,
             kinds,
@@ -291,20 +364,25 @@ impl<K: Copy + Ord> Column<K> {
         (new, changes)
     }
 
-    fn with_capacity(row_count: usize, has_ids: bool) -> Self {
+    /// An empty one with room for so many rows, whose ids are of this one and of these operations.
+    fn with_capacity(&self, row_count: usize, operations: &[Operation<K>]) -> Self {
+        let is_wide =
+            matches!(self.ids, Ids::Wide(_)) || operations.iter().any(|o| narrow(o.id).is_none());
+        let has_none = matches!(self.ids, Ids::None) && operations.iter().all(|o| o.id == NO_ID);
         Self {
             entries: Vec::with_capacity(row_count),
-            ids: Vec::with_capacity(if has_ids { row_count } else { 0 }),
+            ids: match (has_none, is_wide) {
+                (true, _) => Ids::None,
+                (false, false) => Ids::Narrow(Vec::with_capacity(row_count)),
+                (false, true) => Ids::Wide(Vec::with_capacity(row_count)),
+            },
             next_expiry: Expiry::NEVER,
         }
     }
 
     fn shrink(&mut self) {
-        if self.ids.iter().all(|id| *id == NO_ID) {
-            self.ids = Vec::new();
-        }
         self.entries.shrink_to_fit();
-        self.ids.shrink_to_fit();
+        self.ids.shrink();
     }
 }
 
@@ -352,12 +430,7 @@ impl<K: Copy + Ord> Merge<'_, K> {
         self.new
             .entries
             .extend_from_slice(&old.entries[rows.clone()]);
-        if self.new.ids.capacity() > 0 {
-            match old.ids.get(rows.clone()) {
-                Some(ids) => self.new.ids.extend_from_slice(ids),
-                None => self.new.ids.extend(rows.map(|_| NO_ID)),
-            }
-        }
+        self.new.ids.extend(&old.ids, rows);
     }
 
     fn push(&mut self, key: K, row: Row) {
@@ -367,9 +440,7 @@ impl<K: Copy + Ord> Merge<'_, K> {
             expiry: row.expiry,
             kind: row.kind,
         });
-        if self.new.ids.capacity() > 0 {
-            self.new.ids.push(row.id);
-        }
+        self.new.ids.push(row.id);
     }
 
     /// What becomes of the rows of one key. `run` is room that is used again.

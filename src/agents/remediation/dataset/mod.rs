@@ -38,5 +38,9 @@ pub use kinds::{KindId, Source, SourceId};
 #[cfg(feature = "remediation")]
 pub(crate) use kinds::{MAX_ORIGINS, OTHER_ORIGIN};
 pub use network::{Network, NetworkError, Networks};
+#[cfg(feature = "remediation")]
+pub(super) use ranges::{Segments, SegmentsV4, SegmentsV6};
 pub use snapshot::{DecisionCount, DecisionKind, Found, Snapshot};
 pub use store::{DecisionStore, StoreError};
+#[cfg(feature = "remediation")]
+pub(super) use wide::Wide;

@@ -88,7 +88,7 @@ pub(super) struct Ranges<B, S> {
 }
 
 /// Segments in an order of their own.
-pub(super) trait Segments<B> {
+pub(in super::super) trait Segments<B> {
     /// Of segments in order, each with its first address and its row; the first begins at 0.
     fn new(segments: Vec<(B, u32)>) -> Self;
 
@@ -180,7 +180,7 @@ impl<B: Bits> Changes<B> {
 
 /// IPv4: segments behind an index of the upper half of the address.
 #[derive(Clone, Debug)]
-pub(super) struct SegmentsV4 {
+pub(in super::super) struct SegmentsV4 {
     segments: Vec<(u32, u32)>,
     /// For each number the upper bits can have, the first segment that begins past it and before the
     /// next; and at last how many there are.
@@ -233,7 +233,7 @@ impl Segments<u32> for SegmentsV4 {
 /// all networks have their own upper half, so that half is searched, and the lower one only where it
 /// matters.
 #[derive(Clone, Debug)]
-pub(super) struct SegmentsV6 {
+pub(in super::super) struct SegmentsV6 {
     /// The upper half of the first address of every 64th segment: 25 KB for 100 000 networks, which stay
     /// in the nearest cache.
     tops: Vec<u64>,

@@ -3,7 +3,7 @@
 
 /// Two halves, compared as the number they are.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Wide {
+pub(in super::super) struct Wide {
     pub(super) high: u64,
     pub(super) low: u64,
 }
@@ -11,7 +11,7 @@ pub(super) struct Wide {
 impl Wide {
     #[allow(clippy::cast_possible_truncation, reason = "each is one half")]
     #[inline]
-    pub(super) const fn new(bits: u128) -> Self {
+    pub(in super::super) const fn new(bits: u128) -> Self {
         Self {
             high: (bits >> 64) as u64,
             low: bits as u64,
