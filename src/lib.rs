@@ -73,6 +73,8 @@ mod admin;
 mod agent;
 #[cfg(feature = "std")]
 pub mod agents;
+#[cfg(feature = "remediation")]
+mod background;
 #[cfg(feature = "std")]
 #[cfg_attr(
     not(feature = "server"),

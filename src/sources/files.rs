@@ -16,6 +16,7 @@ use std::sync::mpsc::{Sender, sync_channel};
 use crate::agents::remediation::{
     Decision, Defaults, Expiry, ListError, Summary, parse_csv, parse_json, parse_lines,
 };
+use crate::background::{Urgency, step_back};
 
 use super::batch::Batch;
 use super::bell::Bell;
@@ -260,6 +261,8 @@ pub(super) struct Watcher {
 impl Watcher {
     /// Looks at the files until it is stopped.
     pub(super) fn run(mut self) {
+        // The start has read the files.
+        step_back(Urgency::Low);
         loop {
             let rung = self.bell.wait(self.files.config.poll_every);
             if rung.is_stopped {

@@ -8,6 +8,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crate::agents::remediation::{GeoDatabase, GeoDatabases, SnapshotCell};
+use crate::background::{Urgency, step_back};
 
 use super::bell::Bell;
 use super::files::Stamp;
@@ -293,6 +294,8 @@ impl Keeper {
     }
 
     fn run(mut self) {
+        // The start has read the databases.
+        step_back(Urgency::Low);
         loop {
             let rung = self.bell.wait(self.poll_every);
             if rung.is_stopped {

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use crate::agents::remediation::{
     Changes, DecisionStore, SnapshotCell, Source, SourceId, StoreError,
 };
+use crate::background::{Urgency, run};
 
 use super::batch::Batch;
 use super::bell::Bell;
@@ -181,6 +182,18 @@ impl Owner {
         });
     }
 
+    /// How urgent it is to take what came of a source: what there is none of is waited for.
+    fn urgency(&self, source: usize, pull: Pull) -> Option<Urgency> {
+        match pull {
+            Pull::Delta => Some(Urgency::WhenIdle),
+            Pull::Full => {
+                let status = self.sources[source].state.status();
+                let has_some = status.last_success_unix_s.is_some() && !status.is_dropped;
+                has_some.then_some(Urgency::Low)
+            }
+        }
+    }
+
     fn take_answer(&mut self, source: usize, answer: &Answer) -> Result<(), Refusal> {
         let id = self.slot(source, None).map_err(Refusal::Store)?;
         let is_full = answer.pull() == Pull::Full;
@@ -245,7 +258,10 @@ impl Owner {
                     answer,
                     reply,
                 }) => {
-                    let taken = self.take_answer(source, &answer);
+                    let taken = match self.urgency(source, answer.pull()) {
+                        Some(urgency) => run(urgency, || self.take_answer(source, &answer)),
+                        None => self.take_answer(source, &answer),
+                    };
                     // Before the reply, on which the next answer may be read.
                     drop(answer);
                     // If the thread has gone, it wants none.
@@ -257,7 +273,10 @@ impl Owner {
                     batch,
                     reply,
                 }) => {
-                    let taken = self.take_file(source, &path, &batch);
+                    let taken = match self.urgency(source, Pull::Full) {
+                        Some(urgency) => run(urgency, || self.take_file(source, &path, &batch)),
+                        None => self.take_file(source, &path, &batch),
+                    };
                     drop(batch);
                     let _ = reply.send(taken);
                 }
@@ -304,7 +323,7 @@ impl Owner {
 
     fn tick(&mut self) {
         if self.store.next_expiry().is_past(now_unix_s()) {
-            self.apply();
+            run(Urgency::WhenIdle, || self.apply());
         }
         self.drop_stale();
         let pause = match self.published_at.elapsed() < COLLECT_FOR {
@@ -312,7 +331,8 @@ impl Owner {
             false => RARELY,
         };
         if self.collected_at.elapsed() >= pause {
-            self.cell.collect();
+            // Giving some ten megabytes back takes milliseconds.
+            run(Urgency::WhenIdle, || self.cell.collect());
             self.collected_at = Instant::now();
         }
         if let Some(leap) = self.clock.leap() {
@@ -324,7 +344,7 @@ impl Owner {
         }
         let is_due = |warm: &Warm| warm.written_at.elapsed() >= warm.config.write_every;
         if self.warm.as_ref().is_some_and(is_due) {
-            self.write_warm();
+            run(Urgency::Low, || self.write_warm());
         }
     }
 

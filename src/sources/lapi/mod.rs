@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Sender, sync_channel};
 use std::time::{Duration, Instant};
 
+use crate::background::{Urgency, run};
 use crate::outbound::{
     Endpoint, EndpointConfig, EndpointError, Method, Outbound, OutboundFault, Phase, Request,
     StreamTimeouts, TlsConfig,
@@ -226,7 +227,19 @@ impl Puller {
             false => Pull::Delta,
         };
         self.state.update(|status| status.request_count += 1);
-        match self.pull(pull, memory) {
+        let urgency = match pull {
+            Pull::Delta => Some(Urgency::WhenIdle),
+            // Where there are no decisions they are waited for.
+            Pull::Full => {
+                let has_some = memory.full_count > 0 && !self.state.status().is_dropped;
+                has_some.then_some(Urgency::Low)
+            }
+        };
+        let pulled = match urgency {
+            Some(urgency) => run(urgency, || self.pull(pull, memory)),
+            None => self.pull(pull, memory),
+        };
+        match pulled {
             Ok(()) => {
                 memory.answered_at = Instant::now();
                 memory.failures = 0;
