@@ -175,7 +175,9 @@ mod tests {
         let policy = scope(|scope| {
             scope.spawn(|| {
                 core_affinity::set_for_current(cpu);
-                while !is_over.load(std::sync::atomic::Ordering::Relaxed) {}
+                while !is_over.load(std::sync::atomic::Ordering::Relaxed) {
+                    std::hint::spin_loop();
+                }
             });
             let policy = run(Urgency::WhenIdle, || {
                 core_affinity::set_for_current(cpu);
