@@ -31,7 +31,8 @@ use deferred::{OwnedVisitor, ask};
 use log::{log_admitted, log_issued, log_refused};
 use no_js::{pass, push_no_js};
 
-/// Whose token is good but for the address does this part of the work.
+/// Whose token is good but for the address does this part of the work, as long as so much of its time is
+/// left.
 const REBIND_SHARE: u32 = 16;
 
 /// As often as this may a token be had anew for less work, in about a minute on a core.
@@ -219,7 +220,7 @@ impl Engine {
         };
         let is_cleared = reason.is_none();
         let can_rebind = reason == Some(Reason::Address)
-            && token.is_some_and(|token| is_rebindable(realm, &token, now.unix_s));
+            && token.is_some_and(|token| is_rebindable(realm, asked, &token, now.unix_s));
         let suggested_level = core.suggested_level(realm, index, asked, visitor.address, load, now);
         let is_valid = is_cleared || realm.is_dry_run();
         Some(Validation {
@@ -270,11 +271,15 @@ impl Engine {
         };
         let visit = visit(&scope, visitor, now.unix_s);
         let mut terms = core.terms(realm, index, number, visitor.address, load, 1, now);
-        let is_rebind = core.is_rebind(realm, number, visitor, &visit, now);
-        if is_rebind && terms.work != 0 {
+        let mut id = core.next_id();
+        let old = core.rebound(realm, number, visitor, &visit, now);
+        if let Some(old) = old.filter(|_| terms.work != 0) {
             terms.work = (terms.work / REBIND_SHARE).max(1);
+            terms.anew_of = Some(old.issued);
+            // What limits and revokes the old one does so with the new.
+            id = id.with_token_id(old.id);
         }
-        let id = core.next_id();
+        let is_rebind = old.is_some();
         out.facts = Facts {
             realm: index,
             status: 200,
@@ -515,16 +520,15 @@ impl CoreState {
             .min(realm.keys.level_count())
     }
 
-    /// Whether the visitor has a token for the level that only the address is wrong of, and has not had it
-    /// anew too often.
-    fn is_rebind(
+    /// The visitor's token for the level that only the address is wrong of, unless it was had anew too often.
+    fn rebound(
         &mut self,
         realm: &Realm,
         level: u8,
         visitor: &Visitor<'_>,
         visit: &Visit<'_>,
         now: Now,
-    ) -> bool {
+    ) -> Option<Token> {
         let cookies = visitor.all_cookies();
         match realm
             .keys
@@ -534,10 +538,11 @@ impl CoreState {
                 reason: Reason::Address,
                 token: Some(token),
             }) => {
-                is_rebindable(realm, &token, now.unix_s)
-                    && self.networks.note_token(token.id, now.ms) <= MAX_REBINDS
+                let is_rebound = is_rebindable(realm, level, &token, now.unix_s)
+                    && self.networks.note_token(token.id, now.ms) <= MAX_REBINDS;
+                is_rebound.then_some(token)
             }
-            _ => false,
+            _ => None,
         }
     }
 }
@@ -553,8 +558,16 @@ fn visit<'a>(scope: &'a Scope<'a>, visitor: &Visitor<'a>, now_unix_s: u64) -> Vi
 }
 
 /// Whether a token that only the address is wrong of may be had anew for less work.
-fn is_rebindable(realm: &Realm, token: &Token, unix_s: u64) -> bool {
+///
+/// The new one is over when the old one is, so that one puzzle is good for its time and no longer, however
+/// often its visitor moves. Near that end there is little to be had, and all of the work is due.
+fn is_rebindable(realm: &Realm, level: u8, token: &Token, unix_s: u64) -> bool {
     // Who did nothing for a token has no work to be spared.
     let is_earned = matches!(token.class(), Class::Pow | Class::Pbkdf2 | Class::Captcha);
-    is_earned && token.age_s(unix_s) < realm.rebind_max_age_s
+    let age_s = token.age_s(unix_s);
+    let has_time = realm.level(level).is_some_and(|level| {
+        let duration_s = u64::from(level.level.duration_s);
+        age_s < duration_s - duration_s / u64::from(REBIND_SHARE)
+    });
+    is_earned && has_time && age_s < realm.rebind_max_age_s
 }
