@@ -1,4 +1,4 @@
-"""What scripts/bench and scripts/bench-haproxy share: processes that are always ended, CPU time from
+"""What scripts/bench, bench-haproxy and bench-challenge share: processes that are always ended, CPU time from
 the kernel, the quietness of the machine, tables, and the folder that keeps a run."""
 
 import argparse

@@ -423,12 +423,7 @@ impl Importer<'_> {
             let hint = likely
                 .max_by(|a, b| a.0.total_cmp(&b.0))
                 .map_or_else(String::new, |(_, name)| format!("; did you mean {name}?"));
-            self.tell(
-                section,
-                fields,
-                key,
-                &format!("is no key of {whose}{hint}"),
-            );
+            self.tell(section, fields, key, &format!("is no key of {whose}{hint}"));
         }
     }
 

@@ -37,7 +37,12 @@ pub(crate) struct WritePage {
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Name of the site
-    #[arg(long, value_name = "NAME", default_value = "", hide_default_value = true)]
+    #[arg(
+        long,
+        value_name = "NAME",
+        default_value = "",
+        hide_default_value = true
+    )]
     site: String,
     /// Where visitors get help: an address of https, http, mailto or tel, or a path [default: nowhere]
     #[arg(long, value_name = "URL")]
@@ -49,7 +54,12 @@ pub(crate) struct WritePage {
     #[arg(long, value_name = "FILE")]
     strings: Option<PathBuf>,
     /// What browsers without JavaScript are offered, where the realm has `nojs`
-    #[arg(long, value_name = "off|refresh|link", default_value = "off", hide_possible_values = true)]
+    #[arg(
+        long,
+        value_name = "off|refresh|link",
+        default_value = "off",
+        hide_possible_values = true
+    )]
     no_js: NoJs,
     /// Do not ask PATH/ok whether the cookie arrives, for rules of HAProxy that have no such path
     #[arg(long)]
@@ -95,7 +105,9 @@ impl WritePage {
         if self.csp {
             let origins = |provider: &String| {
                 CaptchaOrigins::of(provider).ok_or_else(|| {
-                    format!("--captcha: '{provider}' is unknown: want turnstile, hcaptcha or recaptcha")
+                    format!(
+                        "--captcha: '{provider}' is unknown: want turnstile, hcaptcha or recaptcha"
+                    )
                 })
             };
             let captcha = self.captcha.as_ref().map(origins).transpose()?;

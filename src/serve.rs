@@ -214,7 +214,12 @@ pub(crate) fn run(
         if remediation.is_none() {
             warn_if_empty(&table, &origin);
         }
-        what_is_served(remediation.as_deref(), challenge.as_deref(), &table, &origin)
+        what_is_served(
+            remediation.as_deref(),
+            challenge.as_deref(),
+            &table,
+            &origin,
+        )
     };
     log_start(&server, &config, admin.as_ref(), &what);
     warn_at_start(&server, &config, admin.as_ref());

@@ -171,7 +171,10 @@ impl Inspect {
             }
             let Some(said) = Token::unverified(token) else {
                 let len = token.len();
-                let _ = writeln!(text, "no token: want 64 characters of base64url, here are {len}");
+                let _ = writeln!(
+                    text,
+                    "no token: want 64 characters of base64url, here are {len}"
+                );
                 is_good = false;
                 continue;
             };
@@ -187,12 +190,19 @@ impl Inspect {
                     None => format!("good, of realm {}", found.realm.name()),
                     Some(fault) => {
                         is_good = false;
-                        format!("of realm {}, but it does not count: {}", found.realm.name(), fault.as_str())
+                        format!(
+                            "of realm {}, but it does not count: {}",
+                            found.realm.name(),
+                            fault.as_str()
+                        )
                     }
                 },
                 None => {
                     is_good = false;
-                    format!("none of {}'s for {host}", self.realm.as_deref().unwrap_or("any realm"))
+                    format!(
+                        "none of {}'s for {host}",
+                        self.realm.as_deref().unwrap_or("any realm")
+                    )
                 }
             };
             let _ = writeln!(text, "signature   {line}");
@@ -204,11 +214,22 @@ impl Inspect {
 fn say(text: &mut String, token: &Token, now: u64) {
     let flags = token.flags;
     let bound = [
-        (flags.binds_address(), if flags.is_ipv6() { "IPv6 address" } else { "IPv4 address" }),
+        (
+            flags.binds_address(),
+            if flags.is_ipv6() {
+                "IPv6 address"
+            } else {
+                "IPv4 address"
+            },
+        ),
         (flags.binds_user_agent(), "user agent"),
         (flags.binds_tls(), "TLS"),
     ];
-    let bound: Vec<_> = bound.iter().filter(|(is_bound, _)| *is_bound).map(|(_, what)| *what).collect();
+    let bound: Vec<_> = bound
+        .iter()
+        .filter(|(is_bound, _)| *is_bound)
+        .map(|(_, what)| *what)
+        .collect();
     let bound = match bound.is_empty() {
         true => "nothing".to_owned(),
         false => bound.join(", "),
@@ -229,7 +250,10 @@ fn say(text: &mut String, token: &Token, now: u64) {
         ("class", token.class().as_str().to_owned()),
         ("bound to", bound),
         ("for", scope.to_owned()),
-        ("issued", format!("{}, {} s ago", token.issued, token.age_s(now))),
+        (
+            "issued",
+            format!("{}, {} s ago", token.issued, token.age_s(now)),
+        ),
         ("expires", format!("{}, {left}", token.expires)),
     ];
     for (name, value) in rows {

@@ -9,8 +9,8 @@ use std::sync::Arc;
 use counting::Counting;
 use ringspoa::agents::challenge::messages::{LevelArgument, Visitor};
 use ringspoa::agents::challenge::{
-    Answer, ChallengeSettings, Challenges, Engine, Now, Outcome, Verification, Via, solution_body,
-    solve,
+    Answer, ChallengeSettings, Challenges, Engine, IssueRequest, Now, Outcome, Verification, Via,
+    solution_body, solve,
 };
 use serde_json::json;
 
@@ -69,16 +69,13 @@ const fn visitor() -> Visitor<'static> {
 }
 
 fn issue(engine: &mut Engine, answer: &mut Answer) {
-    let level = LevelArgument::Number(1);
-    engine.issue(
-        &visitor(),
-        level,
-        Some(7),
-        Some(b"/a?b"),
-        Via::Issue,
-        NOW,
-        answer,
-    );
+    let request = IssueRequest {
+        level: LevelArgument::Number(1),
+        load: Some(7),
+        url: Some(b"/a?b"),
+        via: Via::Issue,
+    };
+    engine.issue(&visitor(), &request, NOW, answer);
 }
 
 /// The body that solves the challenge of an answer.

@@ -342,20 +342,34 @@ fn tokens_are_made_and_looked_into() {
         (code, out.trim().to_owned(), err)
     };
     let inspect = |token: &str, more: &[&str]| says(&[&["token", "inspect", token], more].concat());
-    let (code, token, err) = mint(&["--host", "www.example", "--address", "192.0.2.1", "--level", "1"]);
+    let (code, token, err) = mint(&[
+        "--host",
+        "www.example",
+        "--address",
+        "192.0.2.1",
+        "--level",
+        "1",
+    ]);
     assert_eq!((code, token.len(), &*err), (Some(0), 64, ""));
     let checked = ["--config", config, "--host", "www.example"];
     let (code, out, _) = inspect(&token, &checked);
     assert_eq!(code, Some(0), "{out}");
     for line in [
-        "key         3", "level       1", "class       operator", "bound to    IPv4 address",
-        "for         one host", "signature   good, of realm default",
+        "key         3",
+        "level       1",
+        "class       operator",
+        "bound to    IPv4 address",
+        "for         one host",
+        "signature   good, of realm default",
     ] {
         assert!(out.contains(line), "{line}: {out}");
     }
     let (code, out, _) = inspect(&token, &["--config", config, "--host", "other.example"]);
     assert_eq!(code, Some(1), "{out}");
-    assert!(out.contains("signature   none of any realm's for other.example"), "{out}");
+    assert!(
+        out.contains("signature   none of any realm's for other.example"),
+        "{out}"
+    );
     let (code, out, _) = inspect(&token, &[]);
     assert_eq!(code, Some(0), "{out}");
     assert!(out.contains("not checked"), "{out}");
@@ -363,14 +377,23 @@ fn tokens_are_made_and_looked_into() {
     let both = format!("clearance={token}.{shared}");
     let (code, out, _) = inspect(&both, &["--config", config, "--host", "b.shop.example"]);
     assert_eq!(code, Some(1), "one of them is of another host: {out}");
-    assert!(out.contains("all hosts of a trusted domain") && out.contains("good, of realm default"), "{out}");
+    assert!(
+        out.contains("all hosts of a trusted domain") && out.contains("good, of realm default"),
+        "{out}"
+    );
     let (code, out, _) = inspect("nothing", &[]);
     assert_eq!(code, Some(1), "{out}");
     assert!(out.contains("no token"), "{out}");
     for (more, part) in [
         (&["--host", "a b"][..], "--host: "),
-        (&["--host", "a", "--level", "3"], "--level: the realm has 1 to 2"),
-        (&["--host", "a", "--realm", "x"], "--realm: there is none named \"x\""),
+        (
+            &["--host", "a", "--level", "3"],
+            "--level: the realm has 1 to 2",
+        ),
+        (
+            &["--host", "a", "--realm", "x"],
+            "--realm: there is none named \"x\"",
+        ),
         (&["--host", "a", "--duration", "367d"], "want 1s to 366d"),
         (&["--host", "a", "--duration", "soon"], "not a duration"),
     ] {
@@ -385,9 +408,22 @@ fn tokens_are_made_and_looked_into() {
 fn the_page_is_written_for_haproxy_or_as_it_is() {
     let file = with_challenges("page.toml", "/check");
     let config = file.to_str().unwrap();
-    let (code, html, err) = says(&["page", "--config", config, "--site", "A & B", "--language", "de"]);
+    let (code, html, err) = says(&[
+        "page",
+        "--config",
+        config,
+        "--site",
+        "A & B",
+        "--language",
+        "de",
+    ]);
     assert_eq!((code, &*err), (Some(0), ""));
-    for part in ["\"path\":\"/check\"", "A &amp; B", "%[var(txn.challenge.response)]", "lang=\"de\""] {
+    for part in [
+        "\"path\":\"/check\"",
+        "A &amp; B",
+        "%[var(txn.challenge.response)]",
+        "lang=\"de\"",
+    ] {
         assert!(html.contains(part), "{part}");
     }
     let (page, packed) = (temporary("page.html"), temporary("page.html.gz"));
@@ -399,7 +435,11 @@ fn the_page_is_written_for_haproxy_or_as_it_is() {
     let html = fs::read_to_string(page).unwrap();
     assert!(html.contains("\"path\":\"/.challenge\"") && !html.contains("%["));
     let packed_len = fs::metadata(packed).unwrap().len();
-    assert!(html.len() <= 12 * 1024 && packed_len <= 5 * 1024, "{}, {packed_len}", html.len());
+    assert!(
+        html.len() <= 12 * 1024 && packed_len <= 5 * 1024,
+        "{}, {packed_len}",
+        html.len()
+    );
     let (_, texts, _) = says(&["page", "--texts"]);
     let strings = temporary("strings.json");
     fs::write(&strings, &texts).unwrap();

@@ -1,5 +1,14 @@
 //! The inputs that fuzzing found worth keeping, and the targets that `ringspoa` has in tests/fuzz.
 
+#[path = "../src/challenge.rs"]
+#[allow(
+    unused,
+    unreachable_pub,
+    missing_docs,
+    clippy::all,
+    reason = "the binary's module, which that of the settings names"
+)]
+mod challenge;
 #[path = "../src/logging.rs"]
 #[allow(
     unused,

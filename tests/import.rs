@@ -501,7 +501,13 @@ const SECRET: &str = "YSBrZXkgb2YgdGVzdHMsIHRoZSBmaXJzdCBvZiB0aGU=";
 fn berghain(folder: &Folder, text: &str) -> Imported {
     let path = folder.write("config.yaml", text);
     let mut command = Command::new(env!("CARGO_BIN_EXE_ringspoa"));
-    Imported::of(command.args(["import", "berghain"]).arg(path).output().unwrap())
+    Imported::of(
+        command
+            .args(["import", "berghain"])
+            .arg(path)
+            .output()
+            .unwrap(),
+    )
 }
 
 #[test]
@@ -545,14 +551,20 @@ pprof: true
         "provider = \"turnstile\"\nsite-key = \"site\"\nsecret-key = \"hush\"",
         "verify-url = \"https://captcha.example/verify\"\nskip-hostname-check = true",
     ] {
-        assert!(imported.toml.contains(part), "{part} is not in\n{}", imported.toml);
+        assert!(
+            imported.toml.contains(part),
+            "{part} is not in\n{}",
+            imported.toml
+        );
     }
     for part in ["pprof", "countdown"] {
         assert!(imported.told.contains(part), "{part}: {}", imported.told);
     }
     assert!(!imported.told.contains(SECRET) && !imported.told.contains("hush"));
     // Where there is a folder for its socket.
-    let here = imported.toml.replace("/run/berghain", folder.0.to_str().unwrap());
+    let here = imported
+        .toml
+        .replace("/run/berghain", folder.0.to_str().unwrap());
     assert_eq!(folder.check(&here), Ok(()));
 }
 
@@ -563,16 +575,32 @@ fn what_berghain_would_refuse_is_refused() {
     for (text, part) in [
         (format!("default: {{{level}}}"), "secret: is missing"),
         (format!("secret: {SECRET}"), "neither default nor frontend"),
-        (format!("secret: {SECRET}\ndefault: {{levels: []}}"), "has none"),
-        (format!("secret: {SECRET}\ndefault: {{trusted_domains: [a.example]}}"), "has no levels"),
-        (format!("secret: {SECRET}\ndefault: {{levels: [{{type: dance, duration: 1h}}]}}"), "want none, pow"),
-        (format!("secret: {SECRET}\ndefault: {{levels: [{{type: pow}}]}}"), "duration: is missing"),
         (
-            format!("secret: {SECRET}\ndefault: {{levels: [{{type: pow, duration: 1h, countdown: 10}}]}}"),
+            format!("secret: {SECRET}\ndefault: {{levels: []}}"),
+            "has none",
+        ),
+        (
+            format!("secret: {SECRET}\ndefault: {{trusted_domains: [a.example]}}"),
+            "has no levels",
+        ),
+        (
+            format!("secret: {SECRET}\ndefault: {{levels: [{{type: dance, duration: 1h}}]}}"),
+            "want none, pow",
+        ),
+        (
+            format!("secret: {SECRET}\ndefault: {{levels: [{{type: pow}}]}}"),
+            "duration: is missing",
+        ),
+        (
+            format!(
+                "secret: {SECRET}\ndefault: {{levels: [{{type: pow, duration: 1h, countdown: 10}}]}}"
+            ),
             "0 to 9",
         ),
         (
-            format!("secret: {SECRET}\ndefault: {{levels: [{{type: hcaptcha, duration: 1h, sitekey: a}}]}}"),
+            format!(
+                "secret: {SECRET}\ndefault: {{levels: [{{type: hcaptcha, duration: 1h, sitekey: a}}]}}"
+            ),
             "hcaptcha needs it",
         ),
         (

@@ -12,7 +12,8 @@ pub mod challenge;
     not(feature = "remediation"),
     allow(
         dead_code,
-        reason = "some of it is for captchas and hosts of remediation"
+        unreachable_pub,
+        reason = "some of it is of remediation alone"
     )
 )]
 mod form;
@@ -21,13 +22,30 @@ mod form;
     not(feature = "remediation"),
     allow(
         dead_code,
-        reason = "some of it is for captchas and hosts of remediation"
+        unreachable_pub,
+        reason = "some of it is of remediation alone"
     )
 )]
 mod hosts;
 #[cfg(any(feature = "challenge", feature = "remediation"))]
+#[cfg_attr(
+    not(feature = "remediation"),
+    allow(
+        dead_code,
+        unreachable_pub,
+        reason = "some of it is of remediation alone"
+    )
+)]
 mod outside;
 #[cfg(any(feature = "challenge", feature = "remediation"))]
+#[cfg_attr(
+    not(feature = "remediation"),
+    allow(
+        dead_code,
+        unreachable_pub,
+        reason = "some of it is of remediation alone"
+    )
+)]
 mod provider;
 pub mod remediation;
 #[cfg(any(feature = "challenge", feature = "remediation"))]

@@ -50,14 +50,17 @@ impl Importer<'_> {
             );
         }
         if !address.starts_with("tcp://") && !path_of(address).starts_with('/') {
-            let reason = "is below the folder that the server is started in: better have the whole path";
+            let reason =
+                "is below the folder that the server is started in: better have the whole path";
             self.tell(&mut top, root, "listen", reason);
         }
         top.texts("listen", &listen);
 
         let mut challenge = Section::table("[challenge]");
         challenge.comment("Where its page, and HAProxy's rules for it, have it. Of your own, /.challenge is no path");
-        challenge.comment("that belongs to somebody else: give it to `ringspoa page` and HAProxy's rules, too.");
+        challenge.comment(
+            "that belongs to somebody else: give it to `ringspoa page` and HAProxy's rules, too.",
+        );
         challenge.text("path", PATH);
         challenge.0 += &self.key(root)?.0;
 
@@ -107,11 +110,7 @@ impl Importer<'_> {
         Ok(key)
     }
 
-    fn realm(
-        &self,
-        name: &str,
-        block: &Fields<'_>,
-    ) -> Result<Section, String> {
+    fn realm(&self, name: &str, block: &Fields<'_>) -> Result<Section, String> {
         let mut realm = Section::table("[[challenge.realm]]");
         realm.text("name", name);
         realm.text("cookie", "berghain");
@@ -119,7 +118,9 @@ impl Importer<'_> {
         if !trusted.is_empty() {
             realm.texts("trusted-domains", &trusted);
         }
-        realm.comment("IPv6 addresses count by their /64, so that privacy addresses may change: 64 is the");
+        realm.comment(
+            "IPv6 addresses count by their /64, so that privacy addresses may change: 64 is the",
+        );
         realm.comment("default, and the most.");
         let Some(node) = block.get("levels") else {
             let name = block.prefix.trim_end_matches('.');
@@ -153,7 +154,8 @@ impl Importer<'_> {
         };
         match kind {
             Some("none") => {
-                section.comment("`none` let everybody in who asked. Here the wait is checked, too.");
+                section
+                    .comment("`none` let everybody in who asked. Here the wait is checked, too.");
                 section.text("type", "wait");
                 section.plain("wait-s", NONE_WAIT_S + countdown);
             }

@@ -91,7 +91,7 @@ const start = async ({ secure = false } = {}) => {
     }
     if (pathname.startsWith('/.library/')) {
       const file = pathname == '/.library/solver.js' ? SOLVER : path.join(LIBRARIES, pathname.slice(10));
-      return reply(200, 'text/javascript', fs.readFileSync(file));
+      return fs.existsSync(file) ? reply(200, 'text/javascript', fs.readFileSync(file)) : reply(404, 'text/plain', '');
     }
     if (pathname == '/.empty') return reply(200, 'text/html', '<!doctype html><title>empty</title>');
     if (pathname == '/.captcha.js') {

@@ -31,9 +31,11 @@ const certified = () => {
   return certificate;
 };
 
-const launch = async (name, { args = [], prefs = {} } = {}) => {
+const launch = async (name, { args = [], prefs = {}, prepare } = {}) => {
   const profile = fs.mkdtempSync(path.join(scratch, name));
-  const common = { headless: true, acceptInsecureCerts: true, userDataDir: profile, timeout: 60_000 };
+  prepare?.(profile);
+  const common = { headless: true, acceptInsecureCerts: true, userDataDir: profile, timeout: 60_000,
+    protocolTimeout: 45_000 };
   if (name == 'firefox') {
     return puppeteer.launch({ ...common, browser: 'firefox', executablePath: process.env.FIREFOX || 'firefox-esr',
       extraPrefsFirefox: { 'network.dns.localDomains': HOSTS.join(), 'intl.accept_languages': 'en-US, en',
@@ -47,10 +49,14 @@ const launch = async (name, { args = [], prefs = {} } = {}) => {
 // A tab that shares nothing with others, and what went wrong in it.
 const tab = async (browser, before) => {
   const context = await browser.createBrowserContext();
-  const page = await context.newPage();
+  // In a window, as tabs in the back are hidden and do nothing.
+  const page = await context.newPage({ type: 'window' });
   page.setDefaultTimeout(30_000);
   page.faults = [];
-  page.on('pageerror', error => page.faults.push(String(error)));
+  page.on('pageerror', error => {
+    // Firefox reports what a policy forbids in the same way; some tests are about that.
+    if (!String(error).includes('Content-Security-Policy')) page.faults.push(String(error));
+  });
   await page.setViewport({ width: 800, height: 700 });
   if (before) await page.evaluateOnNewDocument(before);
   page.end = () => context.close();

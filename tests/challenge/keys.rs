@@ -72,7 +72,7 @@ fn a_key_counts_until_its_time_is_over() {
     assert_eq!(ack.get(STATUS), Some(503));
     assert_eq!(
         ack.get(RESPONSE),
-        Some(r#"{"ok":false,"code":"mac","retry":5}"#)
+        Some(r#"{"ok":false,"code":"busy","retry":5}"#)
     );
     assert_eq!(browser.validate(&mut site, 1).get(VALID), Some(false));
 }

@@ -3,6 +3,7 @@
 
 mod berghain;
 mod captcha;
+mod configuration;
 mod garbage;
 mod hosts;
 mod keys;

@@ -57,7 +57,7 @@ fn derivations_are_verified() {
 #[test]
 fn the_places_for_derivations_have_an_end() {
     // Each takes longer than it takes to send them all, also where hashes are fast.
-    let mut all = settings(&json!({ "level": [pow(), level(1, 30_000)] }));
+    let mut all = settings(&json!({ "level": [pow(), level(1, 3_000)] }));
     all["pbkdf2-queue"] = json!(3);
     let mut site = Site::new(&all);
     let mut cleared = Browser::default();
@@ -80,7 +80,7 @@ fn the_places_for_derivations_have_an_end() {
         .iter()
         .filter(|ack| ack.get(RESULT) == Some("ok"))
         .count();
-    // One is worked on, three wait; or the first is not begun yet.
+    // One is worked on, three wait; or the first was not begun when all places were taken.
     assert!((3..=5).contains(&good), "{good}");
     assert_eq!(good + busy.len(), acks.len());
     for ack in busy {
@@ -92,4 +92,30 @@ fn the_places_for_derivations_have_an_end() {
     }
     let ack = browser.clone().verify(&mut site, &body);
     assert_eq!(ack.get(RESULT), Some("ok"), "there is room again");
+}
+
+/// Whose network sends many gets half of the places, and leaves the rest to others.
+#[test]
+fn one_network_does_not_take_all_places() {
+    let mut all = settings(&json!({ "level": [level(1, 1_000)] }));
+    all["pbkdf2-queue"] = json!(40);
+    let mut site = Site::new(&all);
+    let greedy = Browser::default();
+    let body = solution(&response(&greedy.issue(&mut site, 1)));
+    let message = greedy.verify_message(body.as_bytes(), b"");
+    let ids: Vec<_> = (0..60)
+        .map(|_| site.harness.notify(&message).id())
+        .collect();
+    let other = Browser::at("203.0.113.1");
+    let body = solution(&response(&other.issue(&mut site, 1)));
+    let message = other.verify_message(body.as_bytes(), b"");
+    let mine = site.harness.notify(&message).id();
+    let is_good = |ack: ringspoa::Ack| ack.get(RESULT) == Some("ok");
+    let good = ids
+        .into_iter()
+        .filter(|&id| is_good(site.harness.ack(id)))
+        .count();
+    // Those that were worked off meanwhile made room for as many.
+    assert!((16..=45).contains(&good), "{good}");
+    assert!(is_good(site.harness.ack(mine)));
 }

@@ -3,8 +3,8 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ringspoa::agents::challenge::messages::{REASON, RESPONSE, RESULT, STATUS, TOKEN, VALID};
-use ringspoa::{Agent, Harness};
 use ringspoa::agents::challenge::{MAX_COOKIES_LEN, solution_body};
+use ringspoa::{Agent, Harness};
 use serde_json::json;
 
 use crate::site::{
@@ -132,7 +132,7 @@ fn every_bit_counts() {
 #[test]
 fn work_that_was_not_done_does_not_count() {
     let mut site = site();
-    let mut browser = Browser::default();
+    let browser = Browser::default();
     let challenge = response(&browser.issue(&mut site, 1));
     let (text, good) = (challenge_text(&challenge), nonces(&challenge));
     let mut results = Vec::new();
@@ -211,7 +211,8 @@ fn bodies_that_are_none_are_refused_as_such() {
 #[test]
 fn the_valid_one_of_many_cookies_counts() {
     let mut site = site();
-    site.harness = Harness::new(Box::new(site.agent.agent()) as Box<dyn Agent>).with_max_frame_size(65_532);
+    site.harness =
+        Harness::new(Box::new(site.agent.agent()) as Box<dyn Agent>).with_max_frame_size(65_532);
     let mut browser = Browser::default();
     browser.solve(&mut site, 1);
     let (name, good) = browser.cookies.pop_first().unwrap();

@@ -184,7 +184,11 @@ fn a_token_that_is_had_anew_counts_no_longer_and_keeps_its_id() {
     }
     let solved = &site.agent.counts().solved;
     let times = solved.values().next().unwrap();
-    assert_eq!(times.sum_s, 15 * 2, "from the challenge, not from the first one");
+    assert_eq!(
+        times.sum_s,
+        15 * 2,
+        "from the challenge, not from the first one"
+    );
     // With a sixteenth of its time left, there is nothing to be had for a sixteenth.
     site.wait(198);
     browser.src = "198.51.100.99".parse().unwrap();

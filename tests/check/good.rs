@@ -107,7 +107,11 @@ fn nothing_is_wrong_with_the_samples_of_challenges() {
                 .with_agents([declaration])
                 .with_version(version.parse().unwrap());
             let report = check(&files, &options);
-            assert!(report.findings.is_empty(), "{version} {name}: {:?}", report.findings);
+            assert!(
+                report.findings.is_empty(),
+                "{version} {name}: {:?}",
+                report.findings
+            );
         }
     }
 }

@@ -89,7 +89,14 @@ impl Agent {
         let listen = format!("unix:{}", self.folder.file("spop.sock").display());
         let config = self.config.display().to_string();
         let admin = format!("unix:{}", self.folder.file("admin.sock").display());
-        let flags = ["--config", &config, "--admin-listen", &admin, "--cores", "0"];
+        let flags = [
+            "--config",
+            &config,
+            "--admin-listen",
+            &admin,
+            "--cores",
+            "0",
+        ];
         self.binary = Some(Binary::start(&self.folder, &listen, &flags));
     }
 
@@ -108,14 +115,18 @@ impl Agent {
         let before = count(&self.binary().output());
         fs::write(&self.config, settings).expect("a file of ours");
         kill(self.binary().pid(), Signal::SIGHUP).expect("it runs");
-        wait_for(CHANGE, || (count(&self.binary().output()) > before).then_some(()))
-            .unwrap_or_else(|| panic!("no {outcome:?}:\n{}", self.binary().output()));
+        wait_for(CHANGE, || {
+            (count(&self.binary().output()) > before).then_some(())
+        })
+        .unwrap_or_else(|| panic!("no {outcome:?}:\n{}", self.binary().output()));
     }
 
     fn metrics(&self) -> String {
         let mut socket = UnixStream::connect(self.folder.file("admin.sock")).expect("it is shown");
         let mut text = String::new();
-        socket.write_all(b"GET /metrics HTTP/1.1\r\n\r\n").expect("a request");
+        socket
+            .write_all(b"GET /metrics HTTP/1.1\r\n\r\n")
+            .expect("a request");
         socket.read_to_string(&mut text).expect("an answer");
         text
     }
@@ -124,10 +135,13 @@ impl Agent {
     fn metric(&self, family: &str, labels: &[&str]) -> f64 {
         let text = self.metrics();
         let samples = text.lines().filter(|line| {
-            line.strip_prefix(family).is_some_and(|rest| rest.starts_with(['{', ' ']))
+            line.strip_prefix(family)
+                .is_some_and(|rest| rest.starts_with(['{', ' ']))
                 && labels.iter().all(|label| line.contains(label))
         });
-        samples.map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap()).sum()
+        samples
+            .map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap())
+            .sum()
     }
 
     fn finish(mut self) {
@@ -164,7 +178,9 @@ fn dist(version: Version) -> PathBuf {
         true => "haproxy-3.1",
         false => "haproxy-2.6",
     };
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("dist").join(folder)
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("dist")
+        .join(folder)
 }
 
 fn make_page(to: &Path, flags: &[&str]) {
@@ -174,7 +190,11 @@ fn make_page(to: &Path, flags: &[&str]) {
         .args(flags)
         .output()
         .expect("the binary runs");
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
 }
 
 /// What the application answers: what it was asked.
@@ -209,8 +229,14 @@ fn start(version: Version, how: &Use<'_>, folder: &Folder) -> Haproxy {
         &read(how.sample),
         &[
             ("/etc/haproxy/challenge.spoe.cfg", &path("spoe.cfg")),
-            ("lf-file /etc/haproxy/challenge.html", &format!("lf-file {}", page.display())),
-            ("-f /etc/haproxy/challenge-never.lst", &format!("-f {}", never.display())),
+            (
+                "lf-file /etc/haproxy/challenge.html",
+                &format!("lf-file {}", page.display()),
+            ),
+            (
+                "-f /etc/haproxy/challenge-never.lst",
+                &format!("-f {}", never.display()),
+            ),
             ("bind :80", &bind),
             ("# bind :443 ssl crt /etc/haproxy/site.pem ", &bind_tls),
             ("127.0.0.1:8000", &format!("unix@{}", path("origin.sock"))),
@@ -229,7 +255,10 @@ fn start(version: Version, how: &Use<'_>, folder: &Folder) -> Haproxy {
         ),
     );
     let processing = format!("processing {}", how.processing);
-    let spoe = replaced(&read("challenge.spoe.cfg"), &[("processing 100ms", &processing)]);
+    let spoe = replaced(
+        &read("challenge.spoe.cfg"),
+        &[("processing 100ms", &processing)],
+    );
     own.write("spoe.cfg", &spoe);
     Haproxy::start_in(version, own)
 }
@@ -243,7 +272,8 @@ struct Certificate {
 fn certificate() -> &'static Certificate {
     static CERTIFICATE: std::sync::OnceLock<Certificate> = std::sync::OnceLock::new();
     CERTIFICATE.get_or_init(|| {
-        let made = rcgen::generate_simple_self_signed(vec![HOST.to_owned()]).expect("a certificate");
+        let made =
+            rcgen::generate_simple_self_signed(vec![HOST.to_owned()]).expect("a certificate");
         let mut roots = RootCertStore::empty();
         let der = CertificateDer::from_pem_slice(made.cert.pem().as_bytes()).expect("it is one");
         roots.add(der).expect("it is one");
@@ -300,7 +330,9 @@ impl Visitor {
     #[track_caller]
     fn challenge(&self, haproxy: &Haproxy, at: &str) -> Value {
         let referer = format!("http://{}{at}", self.host);
-        let request = self.request("GET", "/.challenge").header("referer", referer);
+        let request = self
+            .request("GET", "/.challenge")
+            .header("referer", referer);
         let response = haproxy.send(&request);
         assert_eq!(response.status, 200, "{response:?}");
         json(&response)
@@ -309,14 +341,21 @@ impl Visitor {
     /// Sends a solution as the page does.
     #[track_caller]
     fn submit(&self, haproxy: &Haproxy, body: &str) -> Response {
-        haproxy.send(&self.request("POST", "/.challenge").header("content-type", "text/plain").body(body))
+        haproxy.send(
+            &self
+                .request("POST", "/.challenge")
+                .header("content-type", "text/plain")
+                .body(body),
+        )
     }
 
     /// Takes what a response sets.
     #[track_caller]
     fn take(&mut self, response: &Response) {
         let cookie = response.header("set-cookie");
-        let (pair, _) = cookie.split_once(';').unwrap_or_else(|| panic!("no cookie: {response:?}"));
+        let (pair, _) = cookie
+            .split_once(';')
+            .unwrap_or_else(|| panic!("no cookie: {response:?}"));
         self.cookie = Some(pair.to_owned());
     }
 
@@ -324,7 +363,11 @@ impl Visitor {
     #[track_caller]
     fn pass(&mut self, haproxy: &Haproxy, at: &str) -> Response {
         let response = self.submit(haproxy, &solution(&self.challenge(haproxy, at)));
-        assert_eq!((response.status, json(&response)["ok"].as_bool()), (200, Some(true)), "{response:?}");
+        assert_eq!(
+            (response.status, json(&response)["ok"].as_bool()),
+            (200, Some(true)),
+            "{response:?}"
+        );
         self.take(&response);
         response
     }
@@ -343,14 +386,19 @@ fn json(response: &Response) -> Value {
 /// The challenge in a page.
 #[track_caller]
 fn challenge_in(page: &Response) -> Value {
-    let start = page.body.find("{\"v\":1").unwrap_or_else(|| panic!("none in it: {page:?}"));
+    let start = page
+        .body
+        .find("{\"v\":1")
+        .unwrap_or_else(|| panic!("none in it: {page:?}"));
     let text = &page.body[start..];
     serde_json::from_str(text.split("</script>").next().unwrap()).expect("a challenge")
 }
 
 #[track_caller]
 fn solution(challenge: &Value) -> String {
-    let text = challenge["ch"].as_str().unwrap_or_else(|| panic!("{challenge}"));
+    let text = challenge["ch"]
+        .as_str()
+        .unwrap_or_else(|| panic!("{challenge}"));
     let bytes = URL_SAFE_NO_PAD.decode(text).expect("base64url");
     let bytes: &[u8; CHALLENGE_LEN] = bytes.first_chunk().expect("all of it");
     solution_body(text, &solve(bytes).unwrap_or_default())
@@ -374,11 +422,18 @@ fn assert_page(response: &Response) {
 #[track_caller]
 fn assert_short(response: &Response) {
     assert_eq!(
-        (response.status, &*response.body, response.header("x-challenge")),
+        (
+            response.status,
+            &*response.body,
+            response.header("x-challenge")
+        ),
         (403, r#"{"challenge":"required"}"#, "required"),
         "{response:?}"
     );
-    assert!(response.header("content-type").contains("application/json"), "{response:?}");
+    assert!(
+        response.header("content-type").contains("application/json"),
+        "{response:?}"
+    );
 }
 
 /// From the page to the application, and what a cookie is good for.
@@ -391,35 +446,70 @@ pub(crate) fn a_browser_passes_and_nobody_else(version: Version) {
     assert_page(&page);
     let challenge = challenge_in(&page);
     assert_eq!(challenge["a"], "sha256");
-    assert_eq!(challenge["sid"].as_str(), Some(page.header("x-challenge-id")));
-    assert!(page.body.contains(page.header("x-challenge-id")), "a visitor can read it");
+    assert_eq!(
+        challenge["sid"].as_str(),
+        Some(page.header("x-challenge-id"))
+    );
+    assert!(
+        page.body.contains(page.header("x-challenge-id")),
+        "a visitor can read it"
+    );
 
-    let german = visitor.navigation("/").header("accept-language", "de-DE,de;q=0.9,en;q=0.8");
+    let german = visitor
+        .navigation("/")
+        .header("accept-language", "de-DE,de;q=0.9,en;q=0.8");
     let page = haproxy.send(&german);
     assert_page(&page);
     assert_eq!(challenge_in(&page)["l"], "de", "{page:?}");
-    assert!(challenge_in(&page)["t"].as_str().is_some_and(|texts| texts.contains('|')));
+    assert!(
+        challenge_in(&page)["t"]
+            .as_str()
+            .is_some_and(|texts| texts.contains('|'))
+    );
 
     // As good as solved: all but the nonces.
     let good = solution(&challenge);
     let (head, nonces) = good.split_once('.').unwrap();
-    let wrong = nonces.split(',').map(|_| "ffffffffffffffff").collect::<Vec<_>>().join(",");
+    let wrong = nonces
+        .split(',')
+        .map(|_| "ffffffffffffffff")
+        .collect::<Vec<_>>()
+        .join(",");
     let refused = visitor.submit(&haproxy, &format!("{head}.{wrong}"));
     assert_eq!(refused.status, 403);
     assert_eq!(refused.header("set-cookie"), "");
     let said = json(&refused);
-    assert_eq!((said["ok"].as_bool(), said["code"].as_str()), (Some(false), Some("work")));
+    assert_eq!(
+        (said["ok"].as_bool(), said["code"].as_str()),
+        (Some(false), Some("work"))
+    );
     assert!(said["next"]["ch"].is_string(), "{said}");
-    let probe = |visitor: &Visitor| haproxy.send(&visitor.request("GET", "/.challenge/ok")).status;
+    let probe = |visitor: &Visitor| {
+        haproxy
+            .send(&visitor.request("GET", "/.challenge/ok"))
+            .status
+    };
     assert_eq!(probe(&visitor), 403);
 
     let accepted = visitor.submit(&haproxy, &good);
-    assert_eq!((accepted.status, json(&accepted)["ok"].as_bool()), (200, Some(true)));
+    assert_eq!(
+        (accepted.status, json(&accepted)["ok"].as_bool()),
+        (200, Some(true))
+    );
     let cookie = accepted.header("set-cookie").to_owned();
-    for part in ["clearance=", "; Path=/", "; Max-Age=", "; HttpOnly", "; SameSite=Lax"] {
+    for part in [
+        "clearance=",
+        "; Path=/",
+        "; Max-Age=",
+        "; HttpOnly",
+        "; SameSite=Lax",
+    ] {
         assert!(cookie.contains(part), "{cookie}");
     }
-    assert!(!cookie.contains("Domain") && !cookie.contains("Secure"), "{cookie}");
+    assert!(
+        !cookie.contains("Domain") && !cookie.contains("Secure"),
+        "{cookie}"
+    );
     // Once more is the same, with the same end.
     let again = visitor.submit(&haproxy, &good);
     let token = |cookie: &str| cookie.split(';').next().unwrap().to_owned();
@@ -431,20 +521,39 @@ pub(crate) fn a_browser_passes_and_nobody_else(version: Version) {
     assert_eq!((response.status, &*response.body), (200, "GET /shop?x=1 "));
     // Whoever else has the cookie does not pass.
     for other in [
-        Visitor { address: IpAddr::from([10, 1, 1, 2]), ..visitor.clone() },
-        Visitor { user_agent: "Mozilla/5.0 other", ..visitor.clone() },
-        Visitor { host: "other.example", ..visitor.clone() },
+        Visitor {
+            address: IpAddr::from([10, 1, 1, 2]),
+            ..visitor.clone()
+        },
+        Visitor {
+            user_agent: "Mozilla/5.0 other",
+            ..visitor.clone()
+        },
+        Visitor {
+            host: "other.example",
+            ..visitor.clone()
+        },
     ] {
         assert_page(&haproxy.send(&other.navigation("/")));
     }
     for (family, labels) in [
-        ("ringspoa_challenge_issued_total", &["level=\"1\"", "algorithm=\"sha256\""][..]),
+        (
+            "ringspoa_challenge_issued_total",
+            &["level=\"1\"", "algorithm=\"sha256\""][..],
+        ),
         ("ringspoa_challenge_submitted_total", &["result=\"ok\""]),
         ("ringspoa_challenge_submitted_total", &["result=\"work\""]),
-        ("ringspoa_challenge_validated_total", &["reason=\"address\""]),
+        (
+            "ringspoa_challenge_validated_total",
+            &["reason=\"address\""],
+        ),
         ("ringspoa_challenge_validated_total", &["reason=\"ua\""]),
     ] {
-        assert!(agent.metric(family, labels) > 0.0, "{family} {labels:?}: {}", agent.metrics());
+        assert!(
+            agent.metric(family, labels) > 0.0,
+            "{family} {labels:?}: {}",
+            agent.metrics()
+        );
     }
     drop(haproxy);
     agent.finish();
@@ -457,7 +566,11 @@ pub(crate) fn cookies_are_for_one_host_or_a_trusted_domain(version: Version) {
     let haproxy = start(version, &Use::default(), &agent.folder);
     let tls = haproxy.socket().with_file_name("https.sock");
     let config = &certificate().config;
-    let over_tls = |request: Request| request.send_over_tls(&tls, config, HOST).expect("a response");
+    let over_tls = |request: Request| {
+        request
+            .send_over_tls(&tls, config, HOST)
+            .expect("a response")
+    };
 
     let mut visitor = Visitor::default();
     let page = over_tls(visitor.navigation("/"));
@@ -472,10 +585,16 @@ pub(crate) fn cookies_are_for_one_host_or_a_trusted_domain(version: Version) {
     visitor.take(&accepted);
     assert_eq!(over_tls(visitor.navigation("/")).status, 200);
 
-    let mut visitor = Visitor { host: "a.example.org", ..Visitor::default() };
+    let mut visitor = Visitor {
+        host: "a.example.org",
+        ..Visitor::default()
+    };
     let accepted = visitor.pass(&haproxy, "/");
     let cookie = accepted.header("set-cookie");
-    assert!(cookie.starts_with("clearance-s=") && cookie.contains("; Domain=example.org"), "{cookie}");
+    assert!(
+        cookie.starts_with("clearance-s=") && cookie.contains("; Domain=example.org"),
+        "{cookie}"
+    );
     for (host, expected) in [
         ("a.example.org", 200),
         ("b.example.org", 200),
@@ -483,7 +602,10 @@ pub(crate) fn cookies_are_for_one_host_or_a_trusted_domain(version: Version) {
         ("evil-example.org", 403),
         ("example.org.evil.example", 403),
     ] {
-        let there = Visitor { host, ..visitor.clone() };
+        let there = Visitor {
+            host,
+            ..visitor.clone()
+        };
         assert_eq!(there.status(&haproxy, "/"), expected, "{host}");
     }
     drop(haproxy);
@@ -500,22 +622,47 @@ pub(crate) fn pages_are_for_who_navigates(version: Version) {
         // curl, fetch, an image, a style sheet, a prefetch, a WebSocket, a service worker.
         &[("accept", "*/*")],
         &[("accept", "*/*"), ("sec-fetch-mode", "cors")],
-        &[("accept", "image/avif,image/webp,*/*"), ("sec-fetch-mode", "no-cors")],
-        &[("accept", "text/css,*/*;q=0.1"), ("sec-fetch-mode", "no-cors")],
-        &[("accept", html), ("sec-fetch-mode", "navigate"), ("sec-purpose", "prefetch;prerender")],
-        &[("upgrade", "websocket"), ("sec-fetch-mode", "websocket"), ("accept", html)],
+        &[
+            ("accept", "image/avif,image/webp,*/*"),
+            ("sec-fetch-mode", "no-cors"),
+        ],
+        &[
+            ("accept", "text/css,*/*;q=0.1"),
+            ("sec-fetch-mode", "no-cors"),
+        ],
+        &[
+            ("accept", html),
+            ("sec-fetch-mode", "navigate"),
+            ("sec-purpose", "prefetch;prerender"),
+        ],
+        &[
+            ("upgrade", "websocket"),
+            ("sec-fetch-mode", "websocket"),
+            ("accept", html),
+        ],
         &[("service-worker", "script"), ("accept", html)],
     ];
     for headers in kinds {
         let request = visitor.request("GET", "/");
-        let request = headers.iter().fold(request, |request, (name, value)| request.header(name, value));
+        let request = headers.iter().fold(request, |request, (name, value)| {
+            request.header(name, value)
+        });
         assert_short(&haproxy.send(&request));
     }
     // Browsers before Sec-Fetch-Mode.
     assert_page(&haproxy.send(&visitor.request("GET", "/").header("accept", html)));
 
-    for path in ["/robots.txt", "/favicon.ico", "/.well-known/acme-challenge/abc", "/sitemap.xml"] {
-        assert_eq!(haproxy.send(&visitor.request("GET", path)).status, 200, "{path}");
+    for path in [
+        "/robots.txt",
+        "/favicon.ico",
+        "/.well-known/acme-challenge/abc",
+        "/sitemap.xml",
+    ] {
+        assert_eq!(
+            haproxy.send(&visitor.request("GET", path)).status,
+            200,
+            "{path}"
+        );
     }
     for path in [
         "/robots.txt.php",
@@ -526,8 +673,16 @@ pub(crate) fn pages_are_for_who_navigates(version: Version) {
     ] {
         assert_short(&haproxy.send(&visitor.request("GET", path)));
     }
-    assert_eq!(haproxy.send(&visitor.request("OPTIONS", "/api")).status, 200);
-    assert_eq!(haproxy.send(&visitor.request("PUT", "/.challenge").body("a")).status, 405);
+    assert_eq!(
+        haproxy.send(&visitor.request("OPTIONS", "/api")).status,
+        200
+    );
+    assert_eq!(
+        haproxy
+            .send(&visitor.request("PUT", "/.challenge").body("a"))
+            .status,
+        405
+    );
     drop(haproxy);
     agent.finish();
 }
@@ -538,29 +693,56 @@ pub(crate) fn a_form_is_kept(version: Version) {
     let haproxy = start(version, &Use::default(), &agent.folder);
     let mut visitor = Visitor::default();
     let send = |visitor: &Visitor| {
-        let form = visitor.request("POST", "/comment").header("accept", "text/html");
-        haproxy.send(&form.header("sec-fetch-mode", "navigate").body("text=hello&n=1"))
+        let form = visitor
+            .request("POST", "/comment")
+            .header("accept", "text/html");
+        haproxy.send(
+            &form
+                .header("sec-fetch-mode", "navigate")
+                .body("text=hello&n=1"),
+        )
     };
     let page = send(&visitor);
     assert_page(&page);
-    assert!(page.body.contains("POST"), "the page knows that a reload sends the form again");
+    assert!(
+        page.body.contains("POST"),
+        "the page knows that a reload sends the form again"
+    );
     let accepted = visitor.submit(&haproxy, &solution(&challenge_in(&page)));
     visitor.take(&accepted);
     let response = send(&visitor);
-    assert_eq!((response.status, &*response.body), (200, "POST /comment text=hello&n=1"));
+    assert_eq!(
+        (response.status, &*response.body),
+        (200, "POST /comment text=hello&n=1")
+    );
     drop(haproxy);
     agent.finish();
 }
 
 /// No GET gives a cookie, nor does a POST before its time.
 pub(crate) fn nothing_but_a_solution_gives_a_cookie(version: Version) {
-    let agent = Agent::start(&settings(&[(1, KEY_1)], "nojs = \"refresh\"\nnojs-wait-s = 1", ""));
-    let how = Use { changes: &[SECOND_LEVEL], page: &["--no-js", "refresh"], ..Use::default() };
+    let agent = Agent::start(&settings(
+        &[(1, KEY_1)],
+        "nojs = \"refresh\"\nnojs-wait-s = 1",
+        "",
+    ));
+    let how = Use {
+        changes: &[SECOND_LEVEL],
+        page: &["--no-js", "refresh"],
+        ..Use::default()
+    };
     let haproxy = start(version, &how, &agent.folder);
     let visitor = Visitor::default();
     for path in [
-        "/", "/search", "/.challenge", "/.challenge?level=0", "/.challenge/ok", "/.challenge/pass",
-        "/.challenge/pass?c=&r=", "/", "/.challenge",
+        "/",
+        "/search",
+        "/.challenge",
+        "/.challenge?level=0",
+        "/.challenge/ok",
+        "/.challenge/pass",
+        "/.challenge/pass?c=&r=",
+        "/",
+        "/.challenge",
     ] {
         let response = haproxy.send(&visitor.navigation(path));
         assert_eq!(response.header("set-cookie"), "", "{path}: {response:?}");
@@ -572,13 +754,24 @@ pub(crate) fn nothing_but_a_solution_gives_a_cookie(version: Version) {
         assert_eq!(response.header("set-cookie"), "", "{response:?}");
     }
     let response = visitor.submit(&haproxy, &"a".repeat(9_500));
-    assert_eq!((response.status, response.header("set-cookie")), (413, ""), "{response:?}");
+    assert_eq!(
+        (response.status, response.header("set-cookie")),
+        (413, ""),
+        "{response:?}"
+    );
     let challenge = visitor.challenge(&haproxy, "/search");
-    assert_eq!((challenge["a"].as_str(), challenge["nb"].as_u64()), (Some("wait"), Some(1)));
+    assert_eq!(
+        (challenge["a"].as_str(), challenge["nb"].as_u64()),
+        (Some("wait"), Some(1))
+    );
     let body = format!("{}.", challenge["ch"].as_str().unwrap());
     let early = visitor.submit(&haproxy, &body);
     let said = json(&early);
-    assert_eq!((early.status, said["code"].as_str()), (403, Some("early")), "{early:?}");
+    assert_eq!(
+        (early.status, said["code"].as_str()),
+        (403, Some("early")),
+        "{early:?}"
+    );
     assert_eq!(early.header("set-cookie"), "");
     std::thread::sleep(Duration::from_millis(2100));
     assert_eq!(visitor.submit(&haproxy, &body).status, 200);
@@ -590,11 +783,17 @@ pub(crate) fn nothing_but_a_solution_gives_a_cookie(version: Version) {
 pub(crate) fn who_has_no_javascript_waits(version: Version) {
     let realm = "nojs = \"refresh\"\nnojs-wait-s = 1\nnojs-duration-s = 60";
     let agent = Agent::start(&settings(&[(1, KEY_1)], realm, ""));
-    let how = Use { page: &["--no-js", "refresh"], ..Use::default() };
+    let how = Use {
+        page: &["--no-js", "refresh"],
+        ..Use::default()
+    };
     let haproxy = start(version, &how, &agent.folder);
     let mut visitor = Visitor::default();
     let page = haproxy.send(&visitor.navigation("/shop?a=1&b=2"));
-    let (_, after) = page.body.split_once("http-equiv=\"refresh\" content=\"").expect("a refresh");
+    let (_, after) = page
+        .body
+        .split_once("http-equiv=\"refresh\" content=\"")
+        .expect("a refresh");
     let content = after.split('"').next().unwrap();
     let (wait, url) = content.split_once(";url=").expect("a wait and where to");
     assert_eq!(wait, "1", "{content}");
@@ -603,12 +802,21 @@ pub(crate) fn who_has_no_javascript_waits(version: Version) {
     let url = url.replace("&amp;", "&");
 
     let early = haproxy.send(&visitor.navigation(&url));
-    assert_eq!((early.status, early.header("set-cookie")), (403, ""), "{early:?}");
+    assert_eq!(
+        (early.status, early.header("set-cookie")),
+        (403, ""),
+        "{early:?}"
+    );
     std::thread::sleep(Duration::from_millis(2100));
     let (start_of_url, _) = url.split_once("&r=").unwrap_or_else(|| panic!("{url}"));
     for to in [
-        "//evil.example/", "/%5Cevil.example", "javascript:alert(1)", "/a%0d%0aset-cookie:%20a=b",
-        "https://evil.example/", "/other", "",
+        "//evil.example/",
+        "/%5Cevil.example",
+        "javascript:alert(1)",
+        "/a%0d%0aset-cookie:%20a=b",
+        "https://evil.example/",
+        "/other",
+        "",
     ] {
         let response = haproxy.send(&visitor.navigation(&format!("{start_of_url}&r={to}")));
         assert_ne!(response.status, 303, "{to}: {response:?}");
@@ -616,7 +824,11 @@ pub(crate) fn who_has_no_javascript_waits(version: Version) {
         assert_eq!(response.header("location"), "", "{to}: {response:?}");
     }
     let passed = haproxy.send(&visitor.navigation(&url));
-    assert_eq!((passed.status, passed.header("location")), (303, "/shop?a=1&b=2"), "{passed:?}");
+    assert_eq!(
+        (passed.status, passed.header("location")),
+        (303, "/shop?a=1&b=2"),
+        "{passed:?}"
+    );
     visitor.take(&passed);
     assert_eq!(visitor.status(&haproxy, "/shop?a=1&b=2"), 200);
     assert!(agent.metric("ringspoa_challenge_submitted_total", &["result=\"ok\""]) > 0.0);
@@ -627,11 +839,16 @@ pub(crate) fn who_has_no_javascript_waits(version: Version) {
 /// A level that rises between challenge and solution.
 pub(crate) fn a_level_may_rise_meanwhile(version: Version) {
     let agent = Agent::start(&settings(&[(1, KEY_1)], "", ""));
-    let how = Use { changes: &[SECOND_LEVEL], ..Use::default() };
+    let how = Use {
+        changes: &[SECOND_LEVEL],
+        ..Use::default()
+    };
     let haproxy = start(version, &how, &agent.folder);
     let mut visitor = Visitor::default();
     let body = solution(&visitor.challenge(&haproxy, "/"));
-    let request = visitor.request("POST", "/.challenge").header("referer", "http://www.example/search?q=1");
+    let request = visitor
+        .request("POST", "/.challenge")
+        .header("referer", "http://www.example/search?q=1");
     let accepted = haproxy.send(&request.body(body));
     assert_eq!(accepted.status, 200, "{accepted:?}");
     visitor.take(&accepted);
@@ -659,7 +876,8 @@ pub(crate) fn agents_with_the_same_keys_are_one(version: Version) {
     let other = second.folder.file("spop.sock").display().to_string();
     let here = first.folder.file("spop.sock").display().to_string();
     // The second verifies; it validates where the first is gone. What is checked is checked often already.
-    let line = |name: &str, socket: &str| format!("    server {name} unix@{socket} check inter 100ms");
+    let line =
+        |name: &str, socket: &str| format!("    server {name} unix@{socket} check inter 100ms");
     let validating = format!("{} inter 1s rise 1", line("ringspoa", &here));
     let both = format!("{validating}\n{} backup", line("other", &other));
     let verifying = format!("{}\n", line("ringspoa", &here));
@@ -667,7 +885,11 @@ pub(crate) fn agents_with_the_same_keys_are_one(version: Version) {
         (&*validating, &*both),
         (&*verifying, &*format!("{}\n", line("ringspoa", &other))),
     ];
-    let how = Use { sample: CLOSED, changes: &changes, ..Use::default() };
+    let how = Use {
+        sample: CLOSED,
+        changes: &changes,
+        ..Use::default()
+    };
     let haproxy = start(version, &how, &first.folder);
     let mut visitor = Visitor::default();
     visitor.pass(&haproxy, "/");
@@ -677,8 +899,10 @@ pub(crate) fn agents_with_the_same_keys_are_one(version: Version) {
 
     let pending = solution(&visitor.challenge(&haproxy, "/"));
     first.kill();
-    wait_for(CHANGE, || (visitor.status(&haproxy, "/") == 200).then_some(()))
-        .expect("the second one validates");
+    wait_for(CHANGE, || {
+        (visitor.status(&haproxy, "/") == 200).then_some(())
+    })
+    .expect("the second one validates");
     first.start_again();
     // Of the one before.
     assert_eq!(visitor.submit(&haproxy, &pending).status, 200);
@@ -703,8 +927,15 @@ pub(crate) fn a_solution_outlives_its_agent(version: Version) {
     agent.kill();
     let gone = visitor.submit(&haproxy, &body);
     let said = json(&gone);
-    assert_eq!((gone.status, said["code"].as_str()), (503, Some("busy")), "{gone:?}");
-    assert!(said["retry"].is_u64() && gone.header("retry-after") != "", "{gone:?}");
+    assert_eq!(
+        (gone.status, said["code"].as_str()),
+        (503, Some("busy")),
+        "{gone:?}"
+    );
+    assert!(
+        said["retry"].is_u64() && gone.header("retry-after") != "",
+        "{gone:?}"
+    );
     agent.start_again();
     let accepted = wait_for(CHANGE, || {
         let response = visitor.submit(&haproxy, &body);
@@ -720,11 +951,27 @@ pub(crate) fn a_solution_outlives_its_agent(version: Version) {
 pub(crate) fn without_an_agent_it_is_open_or_closed(version: Version) {
     for (sample, without) in [(OPEN, 200), (CLOSED, 503)] {
         let mut agent = Agent::start(&settings(&[(1, KEY_1)], "", ""));
-        let haproxy = start(version, &Use { sample, ..Use::default() }, &agent.folder);
+        let haproxy = start(
+            version,
+            &Use {
+                sample,
+                ..Use::default()
+            },
+            &agent.folder,
+        );
         let mut cleared = Visitor::default();
-        let stranger = Visitor { address: IpAddr::from([10, 1, 1, 9]), ..cleared.clone() };
+        let stranger = Visitor {
+            address: IpAddr::from([10, 1, 1, 9]),
+            ..cleared.clone()
+        };
         cleared.pass(&haproxy, "/");
-        assert_eq!((cleared.status(&haproxy, "/"), stranger.status(&haproxy, "/")), (200, 403));
+        assert_eq!(
+            (
+                cleared.status(&haproxy, "/"),
+                stranger.status(&haproxy, "/")
+            ),
+            (200, 403)
+        );
         agent.kill();
         for _ in 0..3 {
             assert_eq!(stranger.status(&haproxy, "/"), without, "{sample}");
@@ -732,13 +979,26 @@ pub(crate) fn without_an_agent_it_is_open_or_closed(version: Version) {
             std::thread::sleep(Duration::from_millis(200));
         }
         // What is never asked for needs no agent.
-        assert_eq!(haproxy.send(&stranger.request("GET", "/robots.txt")).status, 200);
+        assert_eq!(
+            haproxy.send(&stranger.request("GET", "/robots.txt")).status,
+            200
+        );
         let page_asks = haproxy.send(&stranger.request("GET", "/.challenge"));
-        assert_eq!((page_asks.status, page_asks.header("retry-after")), (503, "2"), "{page_asks:?}");
+        assert_eq!(
+            (page_asks.status, page_asks.header("retry-after")),
+            (503, "2"),
+            "{page_asks:?}"
+        );
         agent.start_again();
-        wait_for(CHANGE, || (stranger.status(&haproxy, "/") == 403).then_some(()))
-            .unwrap_or_else(|| panic!("{sample}: the agent is back"));
-        assert_eq!(cleared.status(&haproxy, "/"), 200, "{sample}: cookies are as good as before");
+        wait_for(CHANGE, || {
+            (stranger.status(&haproxy, "/") == 403).then_some(())
+        })
+        .unwrap_or_else(|| panic!("{sample}: the agent is back"));
+        assert_eq!(
+            cleared.status(&haproxy, "/"),
+            200,
+            "{sample}: cookies are as good as before"
+        );
         drop(haproxy);
         agent.finish();
     }
@@ -751,19 +1011,46 @@ pub(crate) fn hosts_stay_what_they_are(version: Version) {
     let haproxy = start(version, &Use::default(), &agent.folder);
     let mut visitor = Visitor::default();
     visitor.pass(&haproxy, "/");
-    let at = |host: &'static str| Visitor { host, ..visitor.clone() };
+    let at = |host: &'static str| Visitor {
+        host,
+        ..visitor.clone()
+    };
     for same in ["www.example:80", "WWW.Example", "www.example."] {
         assert_eq!(at(same).status(&haproxy, "/"), 200, "{same}");
     }
-    let mut other = Visitor { host: "[::1]:8080", ..Visitor::default() };
+    let mut other = Visitor {
+        host: "[::1]:8080",
+        ..Visitor::default()
+    };
     other.pass(&haproxy, "/");
     assert_eq!(other.status(&haproxy, "/"), 200);
-    assert_eq!(Visitor { host: "[::1]", ..other.clone() }.status(&haproxy, "/"), 200);
+    assert_eq!(
+        Visitor {
+            host: "[::1]",
+            ..other.clone()
+        }
+        .status(&haproxy, "/"),
+        200
+    );
     let long: &'static str = Box::leak("a".repeat(300).into_boxed_str());
-    for host in ["other.example", "shop.example.evil.example", "xshop.example", long, "a;domain=evil", "www.example@evil"] {
-        let visitor = Visitor { host, cookie: visitor.cookie.clone(), ..Visitor::default() };
+    for host in [
+        "other.example",
+        "shop.example.evil.example",
+        "xshop.example",
+        long,
+        "a;domain=evil",
+        "www.example@evil",
+    ] {
+        let visitor = Visitor {
+            host,
+            cookie: visitor.cookie.clone(),
+            ..Visitor::default()
+        };
         let response = haproxy.send(&visitor.request("GET", "/"));
-        assert!((400..500).contains(&response.status), "{host}: {response:?}");
+        assert!(
+            (400..500).contains(&response.status),
+            "{host}: {response:?}"
+        );
         let response = haproxy.send(&visitor.request("GET", "/.challenge"));
         assert_ne!(response.status, 200, "{host}: {response:?}");
         assert_eq!(response.header("set-cookie"), "", "{host}");
@@ -791,11 +1078,23 @@ pub(crate) fn crawlers_are_known_by_their_addresses(version: Version) {
         user_agent: "Mozilla/5.0 (compatible; Googlebot/2.1; +http://www.google.com/bot.html)",
         ..Visitor::default()
     };
-    for (address, expected) in [("10.9.1.1", 200), ("fd00:9::1", 200), ("10.8.1.1", 403), ("fd00:8::1", 403)] {
+    for (address, expected) in [
+        ("10.9.1.1", 200),
+        ("fd00:9::1", 200),
+        ("10.8.1.1", 403),
+        ("fd00:8::1", 403),
+    ] {
         assert_eq!(bot(address).status(&haproxy, "/"), expected, "{address}");
     }
-    let browser = Visitor { address: IpAddr::from([10, 9, 1, 1]), ..Visitor::default() };
-    assert_eq!(browser.status(&haproxy, "/"), 403, "who does not say that it is one");
+    let browser = Visitor {
+        address: IpAddr::from([10, 9, 1, 1]),
+        ..Visitor::default()
+    };
+    assert_eq!(
+        browser.status(&haproxy, "/"),
+        403,
+        "who does not say that it is one"
+    );
     // The file is read anew at a reload.
     fs::write(&networks, "10.8.0.0/16\n").unwrap();
     agent.reload(&text, "reloaded; ");
@@ -808,7 +1107,14 @@ pub(crate) fn crawlers_are_known_by_their_addresses(version: Version) {
 /// Nobody is kept out, and what would be is counted.
 pub(crate) fn a_dry_run_challenges_nobody(version: Version) {
     let agent = Agent::start(&settings(&[(1, KEY_1)], "dry-run = true", ""));
-    let haproxy = start(version, &Use { sample: CLOSED, ..Use::default() }, &agent.folder);
+    let haproxy = start(
+        version,
+        &Use {
+            sample: CLOSED,
+            ..Use::default()
+        },
+        &agent.folder,
+    );
     let visitor = Visitor::default();
     for _ in 0..3 {
         assert_eq!(visitor.status(&haproxy, "/"), 200);
@@ -846,7 +1152,9 @@ pub(crate) fn no_header_and_no_spelling_is_a_way_in(version: Version) {
         let visitor = Visitor::default();
         let sent = |method: &str, path: &str, headers: &[(&str, &str)]| {
             let request = visitor.request(method, path);
-            let request = headers.iter().fold(request, |request, (name, value)| request.header(name, *value));
+            let request = headers.iter().fold(request, |request, (name, value)| {
+                request.header(name, *value)
+            });
             haproxy.send(&request)
         };
 
@@ -854,13 +1162,20 @@ pub(crate) fn no_header_and_no_spelling_is_a_way_in(version: Version) {
         let large = "x".repeat(70_000);
         for name in ["cookie", "x-user-agent", "accept-language"] {
             let response = sent("GET", "/", &[(name, &large), ("accept", "text/html")]);
-            assert!(matches!(response.status, 403 | 503), "{name}: {}", response.status);
+            assert!(
+                matches!(response.status, 403 | 503),
+                "{name}: {}",
+                response.status
+            );
         }
 
         // OPTIONS is for preflights, and these have no page to show.
         assert_short(&sent("OPTIONS", "/", &[]));
         assert_short(&sent("OPTIONS", "/", &[("origin", "https://a.example")]));
-        let preflight = [("origin", "https://a.example"), ("access-control-request-method", "PUT")];
+        let preflight = [
+            ("origin", "https://a.example"),
+            ("access-control-request-method", "PUT"),
+        ];
         assert_eq!(sent("OPTIONS", "/", &preflight).status, 200);
         assert_short(&sent("OPTIONS", "/html", &preflight));
         assert_short(&sent("GET", "/", &preflight));
@@ -883,7 +1198,10 @@ pub(crate) fn no_header_and_no_spelling_is_a_way_in(version: Version) {
         .enumerate()
         {
             let last = u8::try_from(index).unwrap();
-            let visitor = Visitor { address: IpAddr::from([10, 1, 2, last]), ..Visitor::default() };
+            let visitor = Visitor {
+                address: IpAddr::from([10, 1, 2, last]),
+                ..Visitor::default()
+            };
             let page = haproxy.send(&visitor.navigation(path));
             assert_eq!(challenge_in(&page)["a"], expected, "{path}");
             // And so of a page there.
@@ -891,14 +1209,23 @@ pub(crate) fn no_header_and_no_spelling_is_a_way_in(version: Version) {
         }
 
         // Pages of others use up nothing.
-        let victim = Visitor { address: IpAddr::from([10, 1, 1, 9]), ..Visitor::default() };
+        let victim = Visitor {
+            address: IpAddr::from([10, 1, 1, 9]),
+            ..Visitor::default()
+        };
         for _ in 0..25 {
-            let request = victim.request("GET", "/.challenge").header("sec-fetch-site", "cross-site");
+            let request = victim
+                .request("GET", "/.challenge")
+                .header("sec-fetch-site", "cross-site");
             assert_eq!(haproxy.send(&request).status, 403);
-            let request = victim.request("POST", "/.challenge").header("sec-fetch-site", "same-site");
+            let request = victim
+                .request("POST", "/.challenge")
+                .header("sec-fetch-site", "same-site");
             assert_eq!(haproxy.send(&request.body("nothing.0")).status, 403);
         }
-        let request = victim.request("GET", "/.challenge").header("sec-fetch-site", "same-origin");
+        let request = victim
+            .request("GET", "/.challenge")
+            .header("sec-fetch-site", "same-origin");
         assert_eq!(haproxy.send(&request).status, 200);
     }
     agent.finish();
@@ -910,20 +1237,37 @@ pub(crate) fn haproxy_limits_and_revokes(version: Version) {
     let haproxy = start(version, &Use::default(), &agent.folder);
     let mut visitor = Visitor::default();
     visitor.pass(&haproxy, "/");
-    let wrong = Visitor { address: IpAddr::from([10, 1, 1, 3]), ..Visitor::default() };
-    let statuses: Vec<u16> = (0..12).map(|_| wrong.submit(&haproxy, "nothing.0").status).collect();
+    let wrong = Visitor {
+        address: IpAddr::from([10, 1, 1, 3]),
+        ..Visitor::default()
+    };
+    let statuses: Vec<u16> = (0..12)
+        .map(|_| wrong.submit(&haproxy, "nothing.0").status)
+        .collect();
     assert_eq!(statuses[..10], [400; 10], "{statuses:?}");
     assert_eq!(statuses[11], 429, "{statuses:?}");
-    let asks = Visitor { address: IpAddr::from([10, 1, 1, 4]), ..Visitor::default() };
+    let asks = Visitor {
+        address: IpAddr::from([10, 1, 1, 4]),
+        ..Visitor::default()
+    };
     let statuses: Vec<u16> = (0..22).map(|_| asks.status(&haproxy, "/")).collect();
     assert_eq!(statuses[..20], [403; 20], "{statuses:?}");
     assert_eq!(statuses[21], 429, "{statuses:?}");
     assert_eq!(visitor.status(&haproxy, "/"), 200, "others do not notice");
     // A solution that is right, again and again.
-    let replays = Visitor { address: IpAddr::from([10, 1, 1, 6]), ..Visitor::default() };
+    let replays = Visitor {
+        address: IpAddr::from([10, 1, 1, 6]),
+        ..Visitor::default()
+    };
     let good = solution(&replays.challenge(&haproxy, "/"));
-    let statuses: Vec<u16> = (0..122).map(|_| replays.submit(&haproxy, &good).status).collect();
-    assert_eq!((statuses[0], statuses[100], statuses[121]), (200, 200, 429), "{statuses:?}");
+    let statuses: Vec<u16> = (0..122)
+        .map(|_| replays.submit(&haproxy, &good).status)
+        .collect();
+    assert_eq!(
+        (statuses[0], statuses[100], statuses[121]),
+        (200, 200, 429),
+        "{statuses:?}"
+    );
     assert_eq!(replays.status(&haproxy, "/.challenge/pass"), 429);
 
     let token = visitor.cookie.clone().unwrap();
@@ -933,8 +1277,15 @@ pub(crate) fn haproxy_limits_and_revokes(version: Version) {
         .output()
         .expect("the binary runs");
     let said = String::from_utf8(output.stdout).unwrap();
-    assert!(output.status.success() && said.contains("good, of realm default"), "{said}");
-    let id = said.lines().find_map(|line| line.strip_prefix("id ")).expect("its id").trim();
+    assert!(
+        output.status.success() && said.contains("good, of realm default"),
+        "{said}"
+    );
+    let id = said
+        .lines()
+        .find_map(|line| line.strip_prefix("id "))
+        .expect("its id")
+        .trim();
     let stats = haproxy.socket().with_file_name("stats.sock");
     let mut stats = UnixStream::connect(stats).expect("the stats socket");
     stats
@@ -947,7 +1298,15 @@ pub(crate) fn haproxy_limits_and_revokes(version: Version) {
 
     // Who has no browser.
     let output = Command::new(env!("CARGO_BIN_EXE_ringspoa"))
-        .args(["token", "mint", "--host", HOST, "--duration", "1h", "--config"])
+        .args([
+            "token",
+            "mint",
+            "--host",
+            HOST,
+            "--duration",
+            "1h",
+            "--config",
+        ])
         .arg(&agent.config)
         .output()
         .expect("the binary runs");
@@ -958,7 +1317,11 @@ pub(crate) fn haproxy_limits_and_revokes(version: Version) {
         cookie: Some(format!("clearance={}", minted.trim())),
         ..Visitor::default()
     };
-    assert_eq!(haproxy.send(&program.request("GET", "/health")).status, 200, "{minted}");
+    assert_eq!(
+        haproxy.send(&program.request("GET", "/health")).status,
+        200,
+        "{minted}"
+    );
     drop(haproxy);
     agent.finish();
 }
@@ -1007,15 +1370,25 @@ pub(crate) fn keys_change_under_load(version: Version) {
     // They are one visitor, who asks for more than one could.
     let how = Use {
         sample: CLOSED,
-        changes: &[("sc_http_req_rate(1,challenge-tokens) gt 300", "sc_http_req_rate(1,challenge-tokens) gt 3000000")],
+        changes: &[(
+            "sc_http_req_rate(1,challenge-tokens) gt 300",
+            "sc_http_req_rate(1,challenge-tokens) gt 3000000",
+        )],
         address: Some(address),
         ..Use::default()
     };
     let haproxy = start(version, &how, &agent.folder);
-    let mut visitor = Visitor { address: IpAddr::from([127, 0, 0, 1]), ..Visitor::default() };
+    let mut visitor = Visitor {
+        address: IpAddr::from([127, 0, 0, 1]),
+        ..Visitor::default()
+    };
     visitor.pass(&haproxy, "/");
     let cookie = visitor.cookie.clone().unwrap();
-    let headers = [("Host", HOST), ("User-Agent", BROWSER), ("Cookie", &*cookie)];
+    let headers = [
+        ("Host", HOST),
+        ("User-Agent", BROWSER),
+        ("Cookie", &*cookie),
+    ];
     let load = Load::start(address, &headers, 60);
     let both = settings(&[(1, KEY_1), (2, KEY_2)], "", "");
     let next = settings(&[(2, KEY_2), (1, KEY_1)], "", "");
@@ -1031,15 +1404,24 @@ pub(crate) fn keys_change_under_load(version: Version) {
     }
     std::thread::sleep(Duration::from_millis(200));
     let report = load.report();
-    assert!(!report.contains("Non-2xx") && !report.contains("Socket errors"), "{version:?}\n{report}");
+    assert!(
+        !report.contains("Non-2xx") && !report.contains("Socket errors"),
+        "{version:?}\n{report}"
+    );
     assert!(report.contains("requests in"), "{report}");
     // The second key signs now.
-    let mut later = Visitor { address: IpAddr::from([10, 1, 1, 6]), ..Visitor::default() };
+    let mut later = Visitor {
+        address: IpAddr::from([10, 1, 1, 6]),
+        ..Visitor::default()
+    };
     later.pass(&haproxy, "/");
     agent.reload(&settings(&[(2, KEY_2)], "", ""), "reloaded; ");
     assert_eq!(later.status(&haproxy, "/"), 200);
     assert_eq!(visitor.status(&haproxy, "/"), 403, "the first key is gone");
-    let revoked = agent.metric("ringspoa_challenge_validated_total", &["reason=\"revoked-key\""]);
+    let revoked = agent.metric(
+        "ringspoa_challenge_validated_total",
+        &["reason=\"revoked-key\""],
+    );
     assert!(revoked > 0.0, "{}", agent.metrics());
     drop(haproxy);
     agent.finish();
@@ -1049,7 +1431,11 @@ pub(crate) fn keys_change_under_load(version: Version) {
 pub(crate) fn an_agent_dies_under_load(version: Version) {
     let mut agent = Agent::start(&settings(&[(1, KEY_1)], "", ""));
     let address = own_loopback_address();
-    let how = Use { address: Some(address), processing: "100ms", ..Use::default() };
+    let how = Use {
+        address: Some(address),
+        processing: "100ms",
+        ..Use::default()
+    };
     let haproxy = start(version, &how, &agent.folder);
     let load = Load::start(address, &[("Host", HOST), ("Accept", "*/*")], 60);
     std::thread::sleep(Duration::from_millis(300));
@@ -1057,11 +1443,17 @@ pub(crate) fn an_agent_dies_under_load(version: Version) {
     assert_eq!(stranger.status(&haproxy, "/"), 403);
     agent.kill();
     let began = Instant::now();
-    wait_for(CHANGE, || (stranger.status(&haproxy, "/") == 200).then_some(())).expect("it fails open");
+    wait_for(CHANGE, || {
+        (stranger.status(&haproxy, "/") == 200).then_some(())
+    })
+    .expect("it fails open");
     let took = began.elapsed();
     assert!(took < Duration::from_secs(2), "{version:?}: {took:?}");
     agent.start_again();
-    wait_for(CHANGE, || (stranger.status(&haproxy, "/") == 403).then_some(())).expect("it is back");
+    wait_for(CHANGE, || {
+        (stranger.status(&haproxy, "/") == 403).then_some(())
+    })
+    .expect("it is back");
     let report = load.report();
     assert!(!report.contains("Socket errors"), "{version:?}\n{report}");
     drop(haproxy);
@@ -1073,9 +1465,18 @@ pub(crate) fn bad_solutions_are_cheap(version: Version) {
     let agent = Agent::start(&settings(&[(1, KEY_1)], "", ""));
     let how = Use {
         changes: &[
-            ("sc_gpc1_rate(0,challenge-limits) ge 10", "sc_gpc1_rate(0,challenge-limits) ge 100000000"),
-            ("sc_http_req_rate(0,challenge-limits) gt 120", "sc_http_req_rate(0,challenge-limits) gt 120000000"),
-            ("sc_http_req_rate(1,challenge-tokens) gt 300", "sc_http_req_rate(1,challenge-tokens) gt 3000000"),
+            (
+                "sc_gpc1_rate(0,challenge-limits) ge 10",
+                "sc_gpc1_rate(0,challenge-limits) ge 100000000",
+            ),
+            (
+                "sc_http_req_rate(0,challenge-limits) gt 120",
+                "sc_http_req_rate(0,challenge-limits) gt 120000000",
+            ),
+            (
+                "sc_http_req_rate(1,challenge-tokens) gt 300",
+                "sc_http_req_rate(1,challenge-tokens) gt 3000000",
+            ),
         ],
         address: Some(own_loopback_address()),
         ..Use::default()
@@ -1085,7 +1486,11 @@ pub(crate) fn bad_solutions_are_cheap(version: Version) {
     visitor.pass(&haproxy, "/");
     let good = solution(&visitor.challenge(&haproxy, "/"));
     let (head, nonces) = good.split_once('.').unwrap();
-    let wrong = nonces.split(',').map(|_| "ffffffffffffffff").collect::<Vec<_>>().join(",");
+    let wrong = nonces
+        .split(',')
+        .map(|_| "ffffffffffffffff")
+        .collect::<Vec<_>>()
+        .join(",");
     let bad = format!("{head}.{wrong}");
     let script = agent.folder.write(
         "bad.lua",
@@ -1094,7 +1499,12 @@ pub(crate) fn bad_solutions_are_cheap(version: Version) {
     let mut wrk = Command::new("wrk")
         .args(["-t1", "-c16", "-d60s", "-s"])
         .arg(&script)
-        .args(["-H", &format!("Host: {HOST}"), "-H", &format!("User-Agent: {BROWSER}")])
+        .args([
+            "-H",
+            &format!("Host: {HOST}"),
+            "-H",
+            &format!("User-Agent: {BROWSER}"),
+        ])
         .arg(format!("http://{}/", how.address.unwrap()))
         .stdout(Stdio::piped())
         .spawn()
@@ -1109,23 +1519,36 @@ pub(crate) fn bad_solutions_are_cheap(version: Version) {
         assert_eq!(visitor.status(&haproxy, "/"), 200);
         longest = longest.max(began.elapsed());
     }
-    assert!(wrk.0.try_wait().expect("it runs").is_none(), "the load goes on");
+    assert!(
+        wrk.0.try_wait().expect("it runs").is_none(),
+        "the load goes on"
+    );
     let after = resident_kib(agent.binary().pid());
     let report = wrk.report();
-    let refused = agent.metric("ringspoa_challenge_submitted_total", &["result=\"binding\""])
-        + agent.metric("ringspoa_challenge_submitted_total", &["result=\"work\""]);
+    let refused = agent.metric(
+        "ringspoa_challenge_submitted_total",
+        &["result=\"binding\""],
+    ) + agent.metric("ringspoa_challenge_submitted_total", &["result=\"work\""]);
     assert!(refused > 1000.0, "{refused}\n{report}");
     assert!(after < before + 1024, "{before} KiB, {after} KiB");
     assert!(longest < Duration::from_secs(1), "{longest:?}");
-    println!("{version:?}: {refused} refused, the longest of the others {longest:?}, {before} to {after} KiB");
+    println!(
+        "{version:?}: {refused} refused, the longest of the others {longest:?}, {before} to {after} KiB"
+    );
     drop(haproxy);
     agent.finish();
 }
 
 fn resident_kib(pid: Pid) -> u64 {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("it runs");
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("its memory");
-    line.trim().trim_end_matches(" kB").parse().expect("a number")
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmRSS:"))
+        .expect("its memory");
+    line.trim()
+        .trim_end_matches(" kB")
+        .parse()
+        .expect("a number")
 }
 
 /// HAProxy as berghain 0.3 has it configured: its messages, arguments in its order, its path, cookie and
@@ -1134,7 +1557,15 @@ fn berghain(version: Version, folder: &Folder) -> Haproxy {
     let own = Folder::new();
     let path = |name: &str| own.file(name).display().to_string();
     let page = own.file("index.html");
-    make_page(&page, &["--plain", "--no-probe", "--path", "/cdn-cgi/challenge-platform/challenge"]);
+    make_page(
+        &page,
+        &[
+            "--plain",
+            "--no-probe",
+            "--path",
+            "/cdn-cgi/challenge-platform/challenge",
+        ],
+    );
     let agent = folder.file("spop.sock").display().to_string();
     let spoe = path("berghain.cfg");
     let timeouts = "timeout hello 100ms\n    timeout idle 10m";
@@ -1211,7 +1642,10 @@ backend berghain_spop
         page = page.display(),
     );
     // From 3.1 on a filter's backend has to be of this mode.
-    let text = text.replace("mode tcp\n    option spop", &format!("mode {}\n    option spop", mode(version)));
+    let text = text.replace(
+        "mode tcp\n    option spop",
+        &format!("mode {}\n    option spop", mode(version)),
+    );
     own.write("haproxy.cfg", &text);
     Haproxy::start_in(version, own)
 }
@@ -1235,9 +1669,15 @@ pub(crate) fn rules_of_berghain_go_on_working(version: Version) {
         .arg(&config)
         .output()
         .expect("the binary runs");
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     // For the test, not the time that its puzzle takes.
-    let text = fs::read_to_string(&config).unwrap().replace("work = 65536", "work = 256");
+    let text = fs::read_to_string(&config)
+        .unwrap()
+        .replace("work = 65536", "work = 256");
     assert!(text.contains("work = 256"), "{text}");
     fs::write(&config, text).unwrap();
     let mut agent = Agent {
@@ -1256,39 +1696,77 @@ pub(crate) fn rules_of_berghain_go_on_working(version: Version) {
     let mut visitor = Visitor::default();
     // Without a level it is off.
     assert_eq!(haproxy.send(&visitor.navigation("/")).body, "Hello World!");
-    assert_eq!(ask(&visitor, "0", visitor.navigation("/")).status, 403, "as it is with berghain: nothing is set");
+    assert_eq!(
+        ask(&visitor, "0", visitor.navigation("/")).status,
+        403,
+        "as it is with berghain: nothing is set"
+    );
     let page = ask(&visitor, "1", visitor.navigation("/"));
     assert_eq!(page.status, 403);
     assert!(page.body.contains(endpoint), "the page asks there");
     let challenge = json(&ask(&visitor, "1", visitor.request("GET", endpoint)));
     assert_eq!(challenge["a"], "sha256", "{challenge}");
-    let wrong = ask(&visitor, "1", visitor.request("POST", endpoint).body("nothing"));
+    let wrong = ask(
+        &visitor,
+        "1",
+        visitor.request("POST", endpoint).body("nothing"),
+    );
     assert_eq!((wrong.status, wrong.header("set-cookie")), (200, ""));
     assert_eq!(json(&wrong)["ok"], false, "what the page goes by");
-    let accepted = ask(&visitor, "1", visitor.request("POST", endpoint).body(solution(&challenge)));
+    let accepted = ask(
+        &visitor,
+        "1",
+        visitor.request("POST", endpoint).body(solution(&challenge)),
+    );
     assert_eq!(json(&accepted)["ok"], true, "{accepted:?}");
-    assert!(accepted.header("set-cookie").starts_with("berghain="), "{accepted:?}");
+    assert!(
+        accepted.header("set-cookie").starts_with("berghain="),
+        "{accepted:?}"
+    );
     visitor.take(&accepted);
-    assert_eq!(ask(&visitor, "1", visitor.navigation("/")).body, "Hello World!");
+    assert_eq!(
+        ask(&visitor, "1", visitor.navigation("/")).body,
+        "Hello World!"
+    );
     assert_eq!(ask(&visitor, "2", visitor.navigation("/")).status, 403);
-    let other = Visitor { address: IpAddr::from([10, 1, 1, 2]), ..visitor.clone() };
+    let other = Visitor {
+        address: IpAddr::from([10, 1, 1, 2]),
+        ..visitor.clone()
+    };
     assert_eq!(ask(&other, "1", other.navigation("/")).status, 403);
 
-    let mut visitor = Visitor { host: "a.shop.example", cookie: None, ..visitor };
+    let mut visitor = Visitor {
+        host: "a.shop.example",
+        cookie: None,
+        ..visitor
+    };
     let challenge = json(&ask(&visitor, "1", visitor.request("GET", endpoint)));
-    let accepted = ask(&visitor, "1", visitor.request("POST", endpoint).body(solution(&challenge)));
+    let accepted = ask(
+        &visitor,
+        "1",
+        visitor.request("POST", endpoint).body(solution(&challenge)),
+    );
     let cookie = accepted.header("set-cookie").to_ascii_lowercase();
     assert!(cookie.contains("domain=shop.example; path=/;"), "{cookie}");
     visitor.take(&accepted);
-    let sibling = Visitor { host: "b.shop.example", ..visitor.clone() };
+    let sibling = Visitor {
+        host: "b.shop.example",
+        ..visitor.clone()
+    };
     assert_eq!(ask(&sibling, "1", sibling.navigation("/")).status, 200);
 
     let stranger = Visitor::default();
     agent.kill();
-    assert_eq!(ask(&stranger, "1", stranger.navigation("/")).status, 501, "as its rules have it");
+    assert_eq!(
+        ask(&stranger, "1", stranger.navigation("/")).status,
+        501,
+        "as its rules have it"
+    );
     agent.start_again();
-    wait_for(CHANGE, || (ask(&stranger, "1", stranger.navigation("/")).status == 403).then_some(()))
-        .expect("it is back");
+    wait_for(CHANGE, || {
+        (ask(&stranger, "1", stranger.navigation("/")).status == 403).then_some(())
+    })
+    .expect("it is back");
     drop(haproxy);
     agent.finish();
 }

@@ -51,8 +51,12 @@ impl Validator {
                     ("host", TypedData::String(text)) => visitor.host = Some(text.as_bytes()),
                     ("ua", TypedData::String(text)) => visitor.user_agent = Some(text.as_bytes()),
                     ("cookies", TypedData::String(text)) => visitor.cookies = Some(text.as_bytes()),
-                    ("src", TypedData::IPv4(address)) => visitor.address = Some(IpAddr::V4(*address)),
-                    ("src", TypedData::IPv6(address)) => visitor.address = Some(IpAddr::V6(*address)),
+                    ("src", TypedData::IPv4(address)) => {
+                        visitor.address = Some(IpAddr::V4(*address))
+                    }
+                    ("src", TypedData::IPv6(address)) => {
+                        visitor.address = Some(IpAddr::V6(*address))
+                    }
                     ("secure", TypedData::Bool(secure)) => visitor.is_secure = *secure,
                     ("nav", TypedData::Bool(nav)) => is_navigation = Some(*nav),
                     ("level", TypedData::Int64(number)) => level = LevelArgument::Number(*number),
@@ -75,7 +79,11 @@ impl Validator {
             if let Some(token) = &found.token {
                 ack = ack.set_var(to, "level", i64::from(token.level));
                 ack = ack.set_var(to, "token_id", &*token.id.to_string());
-                ack = ack.set_var(to, "token_age", i64::try_from(found.token_age_s).unwrap_or(0));
+                ack = ack.set_var(
+                    to,
+                    "token_age",
+                    i64::try_from(found.token_age_s).unwrap_or(0),
+                );
                 ack = ack.set_var(to, "class", token.class().as_str());
             }
             if let Some(shown) = found.shown {
@@ -87,7 +95,9 @@ impl Validator {
 }
 
 fn now() -> Now {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
     Now {
         unix_s: since.as_secs(),
         ms: u64::try_from(since.as_millis()).unwrap_or(u64::MAX),

@@ -10,12 +10,13 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::counts::{ChallengeCounts, CoreCounts};
 use super::engine::{
-    Answer, Asking, Deferred, Engine, Now, Outcome, Validation, Verification, Via,
+    Answer, Asking, Deferred, Engine, IssueRequest, Now, Outcome, Validation, Verification, Via,
 };
 use super::messages::{
     BOT, Berghain, CHALLENGE, CLASS, DOMAIN, Issue, LEVEL, LOCATION, NOJS_URL, NOJS_WAIT, NUMBERS,
-    PAGE_STATUS, Pass, REASON, REBIND_OK, RESPONSE, RESULT, SET_COOKIE, STATUS, SUGGEST_LEVEL, SUPPORT_ID,
-    SWITCHES, TEXTS, TOKEN, TOKEN_AGE, TOKEN_ID, VALID, Validate, Verify, Visitor, WOULD_CHALLENGE,
+    PAGE_STATUS, Pass, REASON, REBIND_OK, RESPONSE, RESULT, SET_COOKIE, STATUS, SUGGEST_LEVEL,
+    SUPPORT_ID, SWITCHES, TEXTS, TOKEN, TOKEN_AGE, TOKEN_ID, VALID, Validate, Verify, Visitor,
+    WOULD_CHALLENGE,
 };
 use super::puzzle::Pbkdf2Job;
 use super::realm::Challenges;
@@ -31,6 +32,10 @@ use crate::spop::EncodeError;
 /// What takes others ends so long before its ticket's deadline, to have its result answered and not the
 /// fallback.
 const MARGIN: Duration = Duration::from_millis(50);
+
+/// Solutions of captchas that wait until their provider can be asked. Whoever sends one more is asked to come
+/// back.
+const MAX_QUEUED: usize = 256;
 
 /// So many milliseconds pass between two warnings of the same kind on a core.
 const WARNING_EVERY_MS: u64 = 10_000;
@@ -299,8 +304,11 @@ impl Parts {
         deadline: Duration,
     ) -> Result<Self, StartError> {
         let needs = challenges.endpoints().iter();
-        let endpoints =
-            needs.map(|need| outbound.endpoint(EndpointConfig::new("captcha", need.url.as_str())));
+        let endpoints = needs.map(|need| {
+            let mut config = EndpointConfig::new("captcha", need.url.as_str());
+            config.max_queued = MAX_QUEUED;
+            outbound.endpoint(config)
+        });
         let endpoints = endpoints
             .collect::<Result<_, _>>()
             .map_err(StartError::Endpoint)?;
@@ -374,11 +382,14 @@ impl Core {
     }
 
     fn issue(&mut self, message: &Issue<'_>, reply: &mut Reply<'_>) -> Result<(), AgentError> {
-        let (visitor, load, url) = (message.visitor(), message.load.0, message.url.0);
-        let now = (self.clock)();
-        let (level, answer) = (message.level, &mut self.answer);
-        self.engine
-            .issue(&visitor, level, load, url, Via::Issue, now, answer);
+        let (visitor, now) = (message.visitor(), (self.clock)());
+        let request = IssueRequest {
+            level: message.level,
+            load: message.load.0,
+            url: message.url.0,
+            via: Via::Issue,
+        };
+        self.engine.issue(&visitor, &request, now, &mut self.answer);
         self.note_issued(now);
         if let Some(accept_language) = message.lang {
             self.answer.add_language(accept_language);
@@ -412,9 +423,13 @@ impl Core {
         match message.method {
             Some(b"GET") => {
                 let now = (self.clock)();
-                let (level, answer) = (message.level, &mut self.answer);
-                self.engine
-                    .issue(&visitor, level, None, None, Via::Berghain, now, answer);
+                let request = IssueRequest {
+                    level: message.level,
+                    load: None,
+                    url: None,
+                    via: Via::Berghain,
+                };
+                self.engine.issue(&visitor, &request, now, &mut self.answer);
                 self.note_issued(now);
                 reply.set(DOMAIN, "")?;
                 answer_issue(&self.answer, reply)?;
@@ -452,8 +467,9 @@ impl Core {
                 return Ok(());
             }
             Verification::Derive(job) => {
-                let place = self.parts.verifier.as_ref().and_then(Verifier::reserve);
-                if let Some(place) = place {
+                let is_greedy = self.engine.is_greedy(visitor, now);
+                let verifier = self.parts.verifier.as_ref();
+                if let Some(place) = verifier.and_then(|verifier| verifier.reserve(is_greedy)) {
                     let deferred = self.engine.defer(visitor, job.challenge(), now);
                     let waiter = Waiter {
                         deferred,
@@ -461,7 +477,8 @@ impl Core {
                         clock: Arc::clone(&self.clock),
                         ticket: reply.defer_for(self.parts.deadline),
                     };
-                    let end = Instant::now() + self.parts.deadline.saturating_sub(MARGIN);
+                    let deadline = self.parts.deadline;
+                    let end = Instant::now() + (deadline - MARGIN.min(deadline / 4));
                     place.submit(move || waiter.derive(job, end));
                     return Ok(());
                 }

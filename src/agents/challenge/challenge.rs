@@ -333,6 +333,22 @@ pub enum Failure {
     Work,
 }
 
+impl Failure {
+    /// The word that the page knows it by.
+    #[must_use]
+    pub const fn code(self) -> &'static str {
+        match self {
+            Self::Format | Self::Solution => "format",
+            Self::Key | Self::Mac => "mac",
+            Self::Host => "host",
+            Self::Tls | Self::UserAgent | Self::Address => "binding",
+            Self::Level | Self::Future | Self::Expired => "expired",
+            Self::Early { .. } => "early",
+            Self::Work => "work",
+        }
+    }
+}
+
 /// A submission whose challenge this realm made for this visitor, and whose time it is. Only
 /// [`RealmKeys::open`] makes one.
 #[derive(Debug)]

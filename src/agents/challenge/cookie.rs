@@ -98,20 +98,18 @@ impl CookieNames {
             Cookies::Value(value) => (&[][..], Some(value).filter(|value| !value.is_empty())),
         };
         let mut left = [MAX_CANDIDATES; 3];
-        let named = header
-            .split(|&byte| byte == b';')
-            .filter_map(move |pair| {
-                let pair = pair.trim_ascii();
-                let equals = pair.iter().position(|&byte| byte == b'=')?;
-                let (name, value) = (&pair[..equals], &pair[equals + 1..]);
-                let names = [&self.plain, &self.host, &self.shared];
-                let left = names
-                    .iter()
-                    .zip(&mut left)
-                    .find_map(|(known, left)| (known.as_bytes() == name).then_some(left))?;
-                *left = left.checked_sub(1)?;
-                Some(value)
-            });
+        let named = header.split(|&byte| byte == b';').filter_map(move |pair| {
+            let pair = pair.trim_ascii();
+            let equals = pair.iter().position(|&byte| byte == b'=')?;
+            let (name, value) = (&pair[..equals], &pair[equals + 1..]);
+            let names = [&self.plain, &self.host, &self.shared];
+            let left = names
+                .iter()
+                .zip(&mut left)
+                .find_map(|(known, left)| (known.as_bytes() == name).then_some(left))?;
+            *left = left.checked_sub(1)?;
+            Some(value)
+        });
         named
             .chain(value)
             .flat_map(|value| value.splitn(3, |&byte| byte == b'.').take(2))

@@ -341,3 +341,18 @@ impl SolveTimes {
         self.buckets.iter().sum()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_in_counters_are_places_in_lists() {
+        assert!(
+            Reason::ALL
+                .iter()
+                .enumerate()
+                .all(|(place, &reason)| reason as usize == place)
+        );
+    }
+}

@@ -62,8 +62,14 @@ pub const DOMAIN: Var<str> = Var::txn("domain");
 /// All variables that are true or false, for declarations.
 pub const SWITCHES: [Var<bool>; 3] = [VALID, REBIND_OK, WOULD_CHALLENGE];
 /// All that are numbers.
-pub const NUMBERS: [Var<i64>; 6] =
-    [LEVEL, TOKEN_AGE, SUGGEST_LEVEL, STATUS, PAGE_STATUS, NOJS_WAIT];
+pub const NUMBERS: [Var<i64>; 6] = [
+    LEVEL,
+    TOKEN_AGE,
+    SUGGEST_LEVEL,
+    STATUS,
+    PAGE_STATUS,
+    NOJS_WAIT,
+];
 /// All that are texts.
 pub const TEXTS: [Var<str>; 13] = [
     REASON, TOKEN_ID, CLASS, BOT, CHALLENGE, RESPONSE, SUPPORT_ID, NOJS_URL, TOKEN, SET_COOKIE,

@@ -74,8 +74,8 @@ pub use counts::{
 };
 pub use crawlers::{Bot, Crawler, Crawlers, NetworksError, crawler_networks};
 pub use engine::{
-    Answer, Asking, Deferred, Engine, Now, Outcome, ProviderOutcome, Shown, Validation,
-    Verification, Via,
+    Answer, Asking, Deferred, Engine, IssueRequest, Now, Outcome, ProviderOutcome, Shown,
+    Validation, Verification, Via,
 };
 pub use keyring::{Key, KeyError, Keyring, RealmKeys};
 pub use level::{Level, LevelError, MAX_PARTS, Method};

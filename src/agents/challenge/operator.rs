@@ -90,7 +90,9 @@ impl Challenges {
             tls: None,
             now_unix_s,
         };
-        let made = realm.keys.operator_token(level, wanted.duration_s, id, &visit);
+        let made = realm
+            .keys
+            .operator_token(level, wanted.duration_s, id, &visit);
         let (token, text) = made.ok_or(OperatorTokenError::Key)?;
         Ok((token, text, realm))
     }
@@ -175,7 +177,13 @@ mod tests {
         }
     }
 
-    fn reason(challenges: &Challenges, text: &TokenText, address: [u8; 4], ua: &str, at: u64) -> Reason {
+    fn reason(
+        challenges: &Challenges,
+        text: &TokenText,
+        address: [u8; 4],
+        ua: &str,
+        at: u64,
+    ) -> Reason {
         let realm = challenges.realm(None);
         let scope = realm.scope.scope(Some(b"www.example")).unwrap();
         let visit = Visit {
@@ -186,7 +194,9 @@ mod tests {
             now_unix_s: at,
         };
         let value = Cookies::Value(text.as_str().as_bytes());
-        let result = realm.keys.validate_cookies(&realm.cookies, value, 2, &visit);
+        let result = realm
+            .keys
+            .validate_cookies(&realm.cookies, value, 2, &visit);
         result.err().map_or(Reason::None, |refusal| refusal.reason)
     }
 
@@ -194,11 +204,20 @@ mod tests {
     fn a_token_is_bound_to_what_is_said_and_no_more() {
         let challenges = challenges();
         let make = |wanted: &OperatorToken<'_>| {
-            challenges.operator_token(wanted, TokenId([7; 8]), NOW).unwrap().1
+            challenges
+                .operator_token(wanted, TokenId([7; 8]), NOW)
+                .unwrap()
+                .1
         };
         let free = make(&wanted());
-        assert_eq!(reason(&challenges, &free, [192, 0, 2, 1], "a", NOW), Reason::None);
-        assert_eq!(reason(&challenges, &free, [192, 0, 2, 1], "a", NOW + 60), Reason::Expired);
+        assert_eq!(
+            reason(&challenges, &free, [192, 0, 2, 1], "a", NOW),
+            Reason::None
+        );
+        assert_eq!(
+            reason(&challenges, &free, [192, 0, 2, 1], "a", NOW + 60),
+            Reason::Expired
+        );
         let bound = make(&OperatorToken {
             address: Some([192, 0, 2, 1].into()),
             user_agent: Some("monitor"),
@@ -215,20 +234,50 @@ mod tests {
             level: Some(1),
             ..wanted()
         });
-        assert_eq!(reason(&challenges, &lower, [192, 0, 2, 1], "a", NOW), Reason::Level);
+        assert_eq!(
+            reason(&challenges, &lower, [192, 0, 2, 1], "a", NOW),
+            Reason::Level
+        );
     }
 
     #[test]
     fn what_cannot_be_is_refused() {
         let challenges = challenges();
         let make = |wanted: OperatorToken<'_>| {
-            challenges.operator_token(&wanted, TokenId([7; 8]), NOW).unwrap_err().to_string()
+            challenges
+                .operator_token(&wanted, TokenId([7; 8]), NOW)
+                .unwrap_err()
+                .to_string()
         };
         for (wanted, part) in [
-            (OperatorToken { realm: Some("x"), ..wanted() }, "named \"x\""),
-            (OperatorToken { level: Some(0), ..wanted() }, "1 to 2"),
-            (OperatorToken { level: Some(3), ..wanted() }, "1 to 2"),
-            (OperatorToken { realm: Some("shop"), ..wanted() }, "host: "),
+            (
+                OperatorToken {
+                    realm: Some("x"),
+                    ..wanted()
+                },
+                "named \"x\"",
+            ),
+            (
+                OperatorToken {
+                    level: Some(0),
+                    ..wanted()
+                },
+                "1 to 2",
+            ),
+            (
+                OperatorToken {
+                    level: Some(3),
+                    ..wanted()
+                },
+                "1 to 2",
+            ),
+            (
+                OperatorToken {
+                    realm: Some("shop"),
+                    ..wanted()
+                },
+                "host: ",
+            ),
         ] {
             let error = make(wanted);
             assert!(error.contains(part), "{error}");
@@ -243,15 +292,23 @@ mod tests {
             host: "shop.example",
             ..wanted()
         };
-        let (_, text, _) = challenges.operator_token(&wanted, TokenId([7; 8]), NOW).unwrap();
+        let (_, text, _) = challenges
+            .operator_token(&wanted, TokenId([7; 8]), NOW)
+            .unwrap();
         let inspect = |realm, host, at| {
             let found = challenges.inspect(text.as_str(), realm, host, at).unwrap();
             found.map(|found| (found.realm.name().to_owned(), found.fault))
         };
         let shop = "shop".to_owned();
-        assert_eq!(inspect(None, "shop.example", NOW), Some((shop.clone(), None)));
+        assert_eq!(
+            inspect(None, "shop.example", NOW),
+            Some((shop.clone(), None))
+        );
         let over = Some(Reason::Expired);
-        assert_eq!(inspect(Some("shop"), "shop.example", NOW + 60), Some((shop, over)));
+        assert_eq!(
+            inspect(Some("shop"), "shop.example", NOW + 60),
+            Some((shop, over))
+        );
         assert_eq!(inspect(Some("default"), "shop.example", NOW), None);
         assert_eq!(inspect(None, "www.example", NOW), None);
     }

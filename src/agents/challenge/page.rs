@@ -180,7 +180,9 @@ impl Page {
         let values = [
             (
                 "lang",
-                own(&escaped(self.language.as_deref().unwrap_or(languages::OF_PAGE))),
+                own(&escaped(
+                    self.language.as_deref().unwrap_or(languages::OF_PAGE),
+                )),
             ),
             ("method", of_haproxy("%[method]").to_owned()),
             ("refresh", refresh.to_owned()),

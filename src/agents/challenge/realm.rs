@@ -30,6 +30,9 @@ const DEFAULT_PATH: &str = "/.challenge";
 /// Durations of more than a year are likely to be in another unit.
 const MAX_DURATION_S: u32 = 366 * 86_400;
 
+/// The longest URL of a provider: replies have room for one.
+const MAX_URL_LEN: usize = 2_048;
+
 /// What the provider's script makes, of those that are known, and what its URL takes for widgets that the
 /// page itself shows.
 const PROVIDER_GLOBALS: [(&str, &str); 3] = [
@@ -698,6 +701,10 @@ fn read_captcha(
         let is_http = url.starts_with("https://") || url.starts_with("http://");
         if !is_http || url.contains(|c: char| c.is_control() || c.is_whitespace()) {
             let reason = format!("is {url:?}: want an https or http URL");
+            return Err(place.error(key, reason));
+        }
+        if url.len() > MAX_URL_LEN {
+            let reason = format!("has more than {MAX_URL_LEN} characters");
             return Err(place.error(key, reason));
         }
         Ok(url)

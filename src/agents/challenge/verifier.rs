@@ -8,16 +8,15 @@ use std::fmt;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread::{self, JoinHandle};
+use std::thread;
 
 /// What is to be done, on whichever thread.
 type Job = Box<dyn FnOnce() + Send>;
 
-/// A few threads and a queue that has an end. The threads end with the last handle of it.
+/// A few threads and a queue that has an end. The threads end when this is gone and nothing waits.
 #[derive(Debug)]
 pub(super) struct Verifier {
     shared: Arc<Shared>,
-    threads: Vec<JoinHandle<()>>,
 }
 
 struct Shared {
@@ -47,26 +46,26 @@ impl Verifier {
             came: Condvar::new(),
             max_waiting,
         });
-        let mut verifier = Self {
-            shared,
-            threads: Vec::with_capacity(threads),
-        };
+        let verifier = Self { shared };
         for index in 0..threads {
             let shared = Arc::clone(&verifier.shared);
             let name = format!("challenge-{index}");
             // Where one cannot be started, those before end as this is dropped.
-            let thread = thread::Builder::new()
+            thread::Builder::new()
                 .name(name)
                 .spawn(move || shared.run())?;
-            verifier.threads.push(thread);
         }
         Ok(verifier)
     }
 
-    /// A place for a job, if one is left. Never waits.
-    pub(super) fn reserve(&self) -> Option<Place<'_>> {
+    /// A place for a job, if one is left; for who is greedy, if more than half are. Never waits.
+    pub(super) fn reserve(&self, is_greedy: bool) -> Option<Place<'_>> {
+        let max_waiting = match is_greedy {
+            true => self.shared.max_waiting.div_ceil(2),
+            false => self.shared.max_waiting,
+        };
         let mut queue = self.shared.lock();
-        if queue.jobs.len() + queue.reserved >= self.shared.max_waiting {
+        if queue.jobs.len() + queue.reserved >= max_waiting {
             return None;
         }
         queue.reserved += 1;
@@ -109,11 +108,9 @@ impl Shared {
             let job = {
                 let mut queue = self.lock();
                 loop {
-                    if queue.is_over {
-                        return;
-                    }
                     match queue.jobs.pop_front() {
                         Some(job) => break job,
+                        None if queue.is_over => return,
                         None => {
                             queue = self
                                 .came
@@ -131,22 +128,11 @@ impl Shared {
     }
 }
 
-/// Jobs that wait are dropped, and with them their tickets; those that run are waited for.
+/// What waits is still done, as visitors wait for it; whoever drops this, a core, does not.
 impl Drop for Verifier {
     fn drop(&mut self) {
-        let waiting = {
-            let mut queue = self.shared.lock();
-            queue.is_over = true;
-            std::mem::take(&mut queue.jobs)
-        };
-        drop(waiting);
+        self.shared.lock().is_over = true;
         self.shared.came.notify_all();
-        for thread in self.threads.drain(..) {
-            // The last handle may be a job's own.
-            if thread.thread().id() != thread::current().id() {
-                let _ = thread.join();
-            }
-        }
     }
 }
 
@@ -170,55 +156,53 @@ mod tests {
         let (release, held) = mpsc::channel::<()>();
         let (done, finished) = mpsc::channel();
         let (began, running) = mpsc::channel();
-        verifier.reserve().unwrap().submit(move || {
+        verifier.reserve(false).unwrap().submit(move || {
             began.send(()).unwrap();
             let _ = held.recv();
         });
         running.recv().unwrap();
-        let unused = verifier.reserve().unwrap();
-        let first = verifier.reserve().unwrap();
-        assert!(verifier.reserve().is_none(), "both places are taken");
+        let unused = verifier.reserve(true).unwrap();
+        assert!(
+            verifier.reserve(true).is_none(),
+            "the other half is for others"
+        );
+        let first = verifier.reserve(false).unwrap();
+        assert!(verifier.reserve(false).is_none(), "both places are taken");
         drop(unused);
-        let second = verifier.reserve().unwrap();
+        let second = verifier.reserve(false).unwrap();
         for place in [first, second] {
             let done = done.clone();
             place.submit(move || done.send(()).unwrap());
         }
-        assert!(verifier.reserve().is_none());
+        assert!(verifier.reserve(false).is_none());
         release.send(()).unwrap();
         finished.recv().unwrap();
         finished.recv().unwrap();
         verifier
-            .reserve()
+            .reserve(false)
             .unwrap()
             .submit(move || done.send(()).unwrap());
         finished.recv().unwrap();
     }
 
     #[test]
-    fn a_panic_ends_one_job_and_an_end_drops_those_that_wait() {
+    fn a_panic_ends_one_job_and_what_waits_at_the_end_is_done() {
         let verifier = Verifier::start(1, 8).unwrap();
         let (done, finished) = mpsc::channel();
-        let submit = |job: Job| verifier.reserve().unwrap().submit(job);
-        submit(Box::new(|| panic!("of a test")));
-        let after = done.clone();
-        submit(Box::new(move || after.send(1).unwrap()));
-        assert_eq!(finished.recv(), Ok(1));
-
-        let (began, running) = mpsc::channel();
         let (release, held) = mpsc::channel::<()>();
+        let submit = |job: Job| verifier.reserve(false).unwrap().submit(job);
+        submit(Box::new(|| panic!("of a test")));
         submit(Box::new(move || {
-            began.send(()).unwrap();
             let _ = held.recv();
         }));
-        running.recv().unwrap();
-        let waits = done.clone();
-        submit(Box::new(move || waits.send(2).unwrap()));
-        drop(done);
-        let end = thread::spawn(move || drop(verifier));
-        // Nobody holds the sender any more once what waited is dropped.
-        assert!(finished.recv().is_err());
+        submit(Box::new(move || done.send(1).unwrap()));
+        let shared = Arc::downgrade(&verifier.shared);
+        drop(verifier);
         release.send(()).unwrap();
-        end.join().unwrap();
+        assert_eq!(finished.recv(), Ok(1));
+        // The thread ends, and nothing is left of it.
+        while shared.strong_count() > 0 {
+            thread::yield_now();
+        }
     }
 }

@@ -182,6 +182,13 @@ impl Networks {
         self.raise(places, 1)
     }
 
+    /// Counts one more derivation that is to be verified; returns how many there were of this network lately.
+    pub(super) fn note_derivation(&mut self, address: IpAddr, now_ms: u64) -> u32 {
+        self.halve(now_ms);
+        let places = self.places_of((2_u8, network(address)));
+        self.raise(places, 1)
+    }
+
     /// How many there were lately.
     pub(super) fn count(&mut self, address: IpAddr, now_ms: u64) -> u32 {
         self.halve(now_ms);
@@ -191,15 +198,7 @@ impl Networks {
     }
 
     fn places(&self, address: IpAddr) -> [usize; ROWS] {
-        // Networks as one site has them: a /24, a /56.
-        let network = match address.to_canonical() {
-            IpAddr::V4(address) => u64::from(address.to_bits() >> 8),
-            IpAddr::V6(address) => {
-                let upper = u64::try_from(address.to_bits() >> 72).unwrap_or(0);
-                upper | (1 << 63)
-            }
-        };
-        self.places_of((0_u8, network))
+        self.places_of((0_u8, network(address)))
     }
 
     fn places_of(&self, key: impl Hash) -> [usize; ROWS] {
@@ -220,6 +219,17 @@ impl Networks {
         self.halved_ms = now_ms;
         for counter in &mut self.counters {
             *counter = counter.checked_shr(times).unwrap_or(0);
+        }
+    }
+}
+
+/// Networks as one site has them: a /24, a /56.
+fn network(address: IpAddr) -> u64 {
+    match address.to_canonical() {
+        IpAddr::V4(address) => u64::from(address.to_bits() >> 8),
+        IpAddr::V6(address) => {
+            let upper = u64::try_from(address.to_bits() >> 72).unwrap_or(0);
+            upper | (1 << 63)
         }
     }
 }

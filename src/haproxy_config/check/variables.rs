@@ -452,7 +452,9 @@ fn shared(config: &Config, found: &mut Findings) {
                 && other.target != filter.target
                 && engine.prefix().is_some()
                 && other_engine.prefix() == engine.prefix()
-                && [engine, other_engine].iter().any(|one| one.setting(&["messages"]).is_some());
+                && [engine, other_engine]
+                    .iter()
+                    .any(|one| one.setting(&["messages"]).is_some());
             is_twin.then_some(other_engine)
         });
         if let (Some(twin), Some(agent)) = (twin, engine.agent()) {

@@ -5,6 +5,15 @@
 //! committed inputs through them in every run of the tests.
 
 pub mod loadgen;
+#[path = "../../../src/challenge.rs"]
+#[allow(
+    unused,
+    unreachable_pub,
+    missing_docs,
+    clippy::all,
+    reason = "the binary's module, which that of the settings names"
+)]
+mod challenge;
 #[path = "../../../src/logging.rs"]
 #[allow(
     unused,

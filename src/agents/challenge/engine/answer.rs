@@ -211,11 +211,18 @@ impl Answer {
     /// Adds what the page says in the language that a browser asks for, unless that is the one in the page, or
     /// there is no challenge or no room.
     pub fn add_language(&mut self, accept_language: &[u8]) {
-        let language = Language::asked_for(accept_language).filter(|language| language.code != OF_PAGE);
+        let language =
+            Language::asked_for(accept_language).filter(|language| language.code != OF_PAGE);
         let (Some(language), Some(_)) = (language, self.facts.issued) else {
             return;
         };
-        let parts = [",\"l\":\"", language.code, "\",\"t\":\"", &language.joined, "\"}"];
+        let parts = [
+            ",\"l\":\"",
+            language.code,
+            "\",\"t\":\"",
+            &language.joined,
+            "\"}",
+        ];
         let len: usize = parts.iter().map(|part| part.len()).sum();
         if len <= self.response.room() && self.response.cut("}") {
             for part in parts {
@@ -426,7 +433,10 @@ pub(super) fn admit(
     out.facts.status = Outcome::Ok.status();
     // When the challenge was made; a token that is had anew counts from before that.
     let open_s = realm.challenge_ttl_s.saturating_add(wait_s);
-    let made = challenge.expires.saturating_sub(open_s).max(challenge.issued);
+    let made = challenge
+        .expires
+        .saturating_sub(open_s)
+        .max(challenge.issued);
     out.facts.solved_in_s = Some(visit.now_unix_s.saturating_sub(u64::from(made)));
     out.response.clear();
     out.response
@@ -434,4 +444,49 @@ pub(super) fn admit(
         .push_number(left_s)
         .push("}");
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_outcome_is_called_as_its_failure_is() {
+        for failure in [
+            Failure::Format,
+            Failure::Key,
+            Failure::Level,
+            Failure::Host,
+            Failure::Mac,
+            Failure::Tls,
+            Failure::UserAgent,
+            Failure::Address,
+            Failure::Future,
+            Failure::Expired,
+            Failure::Early { wait_s: 1 },
+            Failure::Solution,
+            Failure::Work,
+        ] {
+            assert_eq!(Outcome::from(failure).as_str(), failure.code());
+            assert_ne!(Outcome::from(failure), Outcome::Ok);
+        }
+    }
+
+    #[test]
+    fn places_in_counters_are_places_in_lists() {
+        assert!(
+            Outcome::ALL
+                .iter()
+                .enumerate()
+                .all(|(place, &outcome)| outcome as usize == place)
+        );
+        assert!(
+            Via::ALL
+                .iter()
+                .enumerate()
+                .all(|(place, &via)| via as usize == place)
+        );
+        let mut outcomes = ProviderOutcome::ALL.iter().enumerate();
+        assert!(outcomes.all(|(place, &outcome)| outcome as usize == place));
+    }
 }

@@ -38,6 +38,9 @@ const REBIND_SHARE: u32 = 16;
 /// As often as this may a token be had anew for less work, in about a minute on a core.
 const MAX_REBINDS: u32 = 8;
 
+/// Whose network sends more derivations in about a minute on a core gets half of the places for them.
+const GREEDY_DERIVATIONS: u32 = 16;
+
 /// A wrong solution counts as so many challenges where networks are counted.
 const WRONG_WEIGHT: u16 = 2;
 
@@ -97,8 +100,25 @@ pub struct Validation<'e> {
     pub is_odd_level: bool,
 }
 
+/// What whoever asks for a challenge says.
+#[derive(Clone, Copy, Debug)]
+pub struct IssueRequest<'a> {
+    /// The level.
+    pub level: LevelArgument,
+    /// How busy the site is.
+    pub load: Option<i64>,
+    /// The path and query that a visitor without JavaScript comes back to.
+    pub url: Option<&'a [u8]>,
+    /// Where it goes.
+    pub via: Via,
+}
+
 /// What comes of a solution.
 #[derive(Debug)]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "it is taken apart where it is made, and nothing is to allocate"
+)]
 #[must_use = "only `Done` has an answer"]
 pub enum Verification {
     /// The answer.
@@ -122,6 +142,15 @@ struct CoreState {
     random: RandomState,
     /// Challenges that were given an id.
     ids: u64,
+}
+
+/// What work depends on.
+struct Asked {
+    realm: usize,
+    level: u8,
+    address: Option<IpAddr>,
+    load: Option<i64>,
+    now: Now,
 }
 
 #[derive(Debug)]
@@ -221,7 +250,16 @@ impl Engine {
         let is_cleared = reason.is_none();
         let can_rebind = reason == Some(Reason::Address)
             && token.is_some_and(|token| is_rebindable(realm, asked, &token, now.unix_s));
-        let suggested_level = core.suggested_level(realm, index, asked, visitor.address, load, now);
+        let suggested_level = core.suggested_level(
+            realm,
+            &Asked {
+                realm: index,
+                level: asked,
+                address: visitor.address,
+                load,
+                now,
+            },
+        );
         let is_valid = is_cleared || realm.is_dry_run();
         Some(Validation {
             realm: index,
@@ -243,14 +281,11 @@ impl Engine {
         })
     }
 
-    /// Makes a challenge. `url` is the path and query that a visitor without JavaScript comes back to.
+    /// Makes a challenge.
     pub fn issue(
         &mut self,
         visitor: &Visitor<'_>,
-        level: LevelArgument,
-        load: Option<i64>,
-        url: Option<&[u8]>,
-        via: Via,
+        request: &IssueRequest<'_>,
         now: Now,
         out: &mut Answer,
     ) {
@@ -258,7 +293,7 @@ impl Engine {
         let index = challenges.realm_index(visitor.realm);
         let realm = &challenges.realms()[index];
         out.clear(index);
-        let (asked, is_odd_level) = realm.asked(level);
+        let (asked, is_odd_level) = realm.asked(request.level);
         // The page is there already, whatever the level is now.
         let number = asked.unwrap_or(1);
         let (Ok(scope), Some(level)) = (realm.scope.scope(visitor.host), realm.level(number))
@@ -270,7 +305,14 @@ impl Engine {
             return;
         };
         let visit = visit(&scope, visitor, now.unix_s);
-        let mut terms = core.terms(realm, index, number, visitor.address, load, 1, now);
+        let asked = Asked {
+            realm: index,
+            level: number,
+            address: visitor.address,
+            load: request.load,
+            now,
+        };
+        let mut terms = core.terms(realm, &asked, 1);
         let mut id = core.next_id();
         let old = core.rebound(realm, number, visitor, &visit, now);
         if let Some(old) = old.filter(|_| terms.work != 0) {
@@ -289,23 +331,22 @@ impl Engine {
             ..Facts::default()
         };
         if push_issue(realm, &terms, id, &visit, &mut out.response) {
-            out.facts.issued = Some((number, via));
+            out.facts.issued = Some((number, request.via));
             out.facts.support_id = Some(id.into());
         } else {
-            // No key counts any more.
-            refuse(Outcome::Mac, Some(PROVIDER_RETRY_S), out);
+            // No key counts any more: whoever sees to it is on the way.
+            refuse(Outcome::Busy, Some(PROVIDER_RETRY_S), out);
             out.response.push("}");
             out.facts.outcome = None;
-            out.facts.status = 503;
             return;
         }
-        if let Some(url) = url
+        if let Some(url) = request.url
             && realm.no_js() != NoJs::Off
             && level.has_no_js
         {
             push_no_js(challenges.path(), realm, number, id, url, &visit, out);
         }
-        log_issued(challenges, realm, visitor, terms.work, via, out);
+        log_issued(challenges, realm, visitor, terms.work, request.via, out);
     }
 
     /// Judges a solution.
@@ -379,13 +420,27 @@ impl Engine {
             } else {
                 1
             };
-            let address = visitor.address;
-            let terms = core.terms(realm, index, claimed.level, address, None, weight, now);
+            let asked = Asked {
+                realm: index,
+                level: claimed.level,
+                address: visitor.address,
+                load: None,
+                now,
+            };
+            let terms = core.terms(realm, &asked, weight);
             push_next(realm, &terms, core.next_id(), &visit, out);
         }
         out.response.push("}");
         log_refused(challenges, realm, visitor, out);
         Verification::Done
+    }
+
+    /// Whether a visitor's network has had more derivations verified lately than one is likely to need.
+    pub fn is_greedy(&mut self, visitor: &Visitor<'_>, now: Now) -> bool {
+        let Some(address) = visitor.address else {
+            return false;
+        };
+        self.core.networks.note_derivation(address, now.ms) > GREEDY_DERIVATIONS
     }
 
     /// What is kept of a solution while somebody else judges it.
@@ -394,7 +449,14 @@ impl Engine {
         let index = challenges.realm_index(visitor.realm);
         let realm = &challenges.realms()[index];
         let level = challenge.level;
-        let terms = core.terms(realm, index, level, visitor.address, None, 0, now);
+        let asked = Asked {
+            realm: index,
+            level,
+            address: visitor.address,
+            load: None,
+            now,
+        };
+        let terms = core.terms(realm, &asked, 0);
         Deferred {
             challenges: Arc::clone(challenges),
             realm: index,
@@ -453,22 +515,20 @@ impl CoreState {
 
     /// What a challenge of a level asks for now; `weight` is what it counts for in the visitor's network, 0
     /// for a challenge that may never be made.
-    fn terms(
-        &mut self,
-        realm: &Realm,
-        index: usize,
-        number: u8,
-        address: Option<IpAddr>,
-        load: Option<i64>,
-        weight: u16,
-        now: Now,
-    ) -> Terms {
+    fn terms(&mut self, realm: &Realm, asked: &Asked, weight: u16) -> Terms {
+        let &Asked {
+            level: number,
+            address,
+            load,
+            now,
+            ..
+        } = asked;
         let Some(level) = realm.level(number) else {
             // Callers have looked for it.
             return Terms::of(number, &realm.levels()[0].level, realm.challenge_ttl_s);
         };
         let mut terms = level.terms(number, realm.challenge_ttl_s);
-        let state = &mut self.realms[index];
+        let state = &mut self.realms[asked.realm];
         if weight != 0 {
             state.rate.note(now.ms);
         }
@@ -492,20 +552,19 @@ impl CoreState {
     }
 
     /// The level that is asked for, and one or two above it where that is pressed.
-    fn suggested_level(
-        &mut self,
-        realm: &Realm,
-        index: usize,
-        asked: u8,
-        address: Option<IpAddr>,
-        load: Option<i64>,
-        now: Now,
-    ) -> u8 {
-        let Some(adaptive) = realm.level(asked).and_then(|level| level.adaptive.as_ref()) else {
-            return asked;
+    fn suggested_level(&mut self, realm: &Realm, asked: &Asked) -> u8 {
+        let &Asked {
+            level,
+            address,
+            load,
+            now,
+            ..
+        } = asked;
+        let Some(adaptive) = realm.level(level).and_then(|level| level.adaptive.as_ref()) else {
+            return level;
         };
-        let state = &mut self.realms[index];
-        let pressure = &mut state.pressures[usize::from(asked) - 1];
+        let state = &mut self.realms[asked.realm];
+        let pressure = &mut state.pressures[usize::from(level) - 1];
         let height = match load {
             Some(_) => pressure.follow(adaptive, state.rate.at(now.ms), load, now.ms),
             None => pressure.at(now.ms),
@@ -514,7 +573,7 @@ impl CoreState {
         let count = address.map_or(0, |address| self.networks.count(address, now.ms));
         let of_network = doublings(count, adaptive.per_prefix) / 2;
         let steps = of_load.max(of_network.min(2));
-        let suggested = u32::from(asked).saturating_add(steps);
+        let suggested = u32::from(level).saturating_add(steps);
         u8::try_from(suggested)
             .unwrap_or(u8::MAX)
             .min(realm.keys.level_count())

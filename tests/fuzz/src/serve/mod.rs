@@ -7,6 +7,7 @@
 )]
 
 mod captcha;
+mod challenge;
 mod config;
 mod connection;
 mod control;
@@ -22,6 +23,7 @@ mod round_trip;
 mod values;
 
 pub use captcha::{form, token};
+pub use challenge::{challenge, clearance, scope, solution};
 pub use config::{config, flags};
 pub use connection::connection;
 pub use control::{disconnect, hello};
@@ -41,6 +43,8 @@ pub type Target = fn(&[u8]);
 /// Every target here, by the name of its file in `src/bin`.
 pub const TARGETS: &[(&str, Target)] = &[
     ("ack", ack),
+    ("challenge", challenge),
+    ("clearance", clearance),
     ("config", config),
     ("connection", connection),
     ("decision_csv", decision_csv),
@@ -59,6 +63,8 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("list", list),
     ("notify", notify),
     ("round_trip", round_trip),
+    ("scope", scope),
+    ("solution", solution),
     ("token", token),
     ("typed_data", typed_data),
     ("varint", varint),

@@ -1,1 +1,0 @@
-//! Challenges and clearance tokens, from the first request to the last.
