@@ -528,8 +528,16 @@ impl CoreState {
             return Terms::of(number, &realm.levels()[0].level, realm.challenge_ttl_s);
         };
         let mut terms = level.terms(number, realm.challenge_ttl_s);
+        let per_prefix = level.adaptive.as_ref().map_or(0, |adaptive| adaptive.per_prefix);
+        let count = match address.filter(|_| per_prefix != 0) {
+            Some(address) if weight != 0 => self.networks.note(address, weight, now.ms),
+            Some(address) => self.networks.count(address, now.ms),
+            None => 0,
+        };
+        let shift = doublings(count, per_prefix);
         let state = &mut self.realms[asked.realm];
-        if weight != 0 {
+        // Who asks for more than a network's share pays for it alone, and does not make all others pay.
+        if weight != 0 && shift == 0 {
             state.rate.note(now.ms);
         }
         let Some(adaptive) = &level.adaptive else {
@@ -538,12 +546,6 @@ impl CoreState {
         let pressure = &mut state.pressures[usize::from(number) - 1];
         let height = pressure.follow(adaptive, state.rate.at(now.ms), load, now.ms);
         let of_load = work_at(terms.work, adaptive.cap, height);
-        let count = match address {
-            Some(address) if weight != 0 => self.networks.note(address, weight, now.ms),
-            Some(address) => self.networks.count(address, now.ms),
-            None => 0,
-        };
-        let shift = doublings(count, adaptive.per_prefix);
         let factor = 1_u32.checked_shl(shift).unwrap_or(u32::MAX);
         terms.work = of_load
             .saturating_mul(factor)
