@@ -312,7 +312,7 @@ mod tests {
             "[challenge]\npath = '/.challenge'\npbkdf2-threads = 1\npbkdf2-queue = 256\n{key}\
              [[challenge.realm]]\nname = 'default'\ncookie = 'clearance'\nsame-site = 'lax'\n\
              challenge-ttl-s = 300\nstatus = 403\nrebind-max-age-s = 43200\nnojs = 'off'\n\
-             nojs-wait-s = 10\nnojs-duration-s = 3600\ndry-run = false\n\
+             nojs-max-level = 1\nnojs-wait-s = 10\nnojs-duration-s = 3600\ndry-run = false\n\
              bind = {{ ipv4 = 32, ipv6 = 64, user-agent = true, tls = false }}\n\
              [[challenge.realm.level]]\ntype = 'pow'\nwork = 1048576\nparts = 16\n\
              duration-s = 43200\nwait-s = 0\n"

@@ -322,13 +322,15 @@ impl Realm {
         )
         .map_err(|error| place.error("bind", error))?;
         let mut levels = Vec::with_capacity(settings.levels.len());
-        // Who waits without a script has solved no captcha.
+        // Who waits without a script has solved no captcha, and no puzzle either.
         let mut has_no_js = no_js != NoJs::Off;
+        let no_js_max_level: usize =
+            place.number("nojs-max-level", settings.nojs_max_level, 1, (1, 255))?;
         for (index, level) in settings.levels.iter().enumerate() {
             let name = format!("{}: level {}", place.name, index + 1);
             let place = Place { name: &name };
             let mut level = RealmLevel::of_settings(level, place, endpoints)?;
-            has_no_js &= level.captcha.is_none();
+            has_no_js &= level.captcha.is_none() && index < no_js_max_level;
             level.has_no_js = has_no_js;
             levels.push(level);
         }
