@@ -115,7 +115,7 @@ impl Outcome {
         }
     }
 
-    pub(super) const fn status(self) -> u16 {
+    pub(in crate::agents::challenge) const fn status(self) -> u16 {
         match self {
             Self::Ok => 200,
             Self::Format => 400,
