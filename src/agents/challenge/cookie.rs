@@ -72,6 +72,14 @@ impl CookieNames {
         }
     }
 
+    /// Those of cookies that nobody set but the host itself, of requests over TLS, and the domain's hosts.
+    pub(super) fn over_tls(&self) -> Self {
+        Self {
+            plain: self.host.clone(),
+            ..self.clone()
+        }
+    }
+
     /// The name as it was given, which the cookie has without TLS.
     #[must_use]
     pub fn plain(&self) -> &str {

@@ -65,6 +65,7 @@ pub struct Realm {
     pub(super) keys: RealmKeys,
     pub(super) scope: ScopeRules,
     pub(super) cookies: CookieNames,
+    cookies_over_tls: CookieNames,
     pub(super) same_site: SameSite,
     pub(super) challenge_ttl_s: u32,
     status: u16,
@@ -345,6 +346,7 @@ impl Realm {
             name: name.to_owned(),
             keys,
             scope,
+            cookies_over_tls: cookies.over_tls(),
             cookies,
             same_site,
             challenge_ttl_s,
@@ -366,6 +368,16 @@ impl Realm {
             is_dry_run: settings.dry_run,
             levels,
         })
+    }
+
+    /// The cookies that a new token may be made of: none that a neighbour of the host could have set, so that
+    /// nobody is given another's id, who is limited and revoked by it.
+    pub(super) const fn own_cookies(&self, is_secure: bool) -> &CookieNames {
+        if is_secure {
+            &self.cookies_over_tls
+        } else {
+            &self.cookies
+        }
     }
 
     /// What messages call it.

@@ -410,7 +410,7 @@ pub(super) fn admit(
     }
     let kept = realm
         .keys
-        .kept(&realm.cookies, visitor.all_cookies(), &token, visit);
+        .kept(realm.own_cookies(visitor.is_secure), visitor.all_cookies(), &token, visit);
     let value = CookieValue::new(&text, kept.as_ref());
     let attributes = CookieAttributes {
         is_secure: visitor.is_secure,

@@ -593,7 +593,7 @@ impl CoreState {
         let cookies = visitor.all_cookies();
         match realm
             .keys
-            .validate_cookies(&realm.cookies, cookies, level, visit)
+            .validate_cookies(realm.own_cookies(visitor.is_secure), cookies, level, visit)
         {
             Err(Refusal {
                 reason: Reason::Address,
