@@ -79,8 +79,15 @@ impl PreparedChallenge {
     pub(crate) fn new(settings: &ChallengeSettings) -> Result<Self, String> {
         let challenges =
             Challenges::new(settings).map_err(|error| format!("challenge: {error}"))?;
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-        if challenges.keys().iter().all(|(_, end)| end.is_some_and(|end| end < now)) {
+        let now = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default()
+            .as_secs();
+        if challenges
+            .keys()
+            .iter()
+            .all(|(_, end)| end.is_some_and(|end| end < now))
+        {
             return Err("challenge: key: not-after of every key is over, so that nobody could be challenged \
                         or let in: put a new [[challenge.key]] in front"
                 .to_owned());
@@ -340,12 +347,19 @@ mod tests {
                 format!("[[challenge.key]]\nid = {}\n{secret}\n{end}\n", index + 1)
             });
             let keys: String = keys.collect();
-            let text = format!("{keys}[[challenge.realm]]\n[[challenge.realm.level]]\ntype = 'pow'\n");
+            let text =
+                format!("{keys}[[challenge.realm]]\n[[challenge.realm.level]]\ntype = 'pow'\n");
             let path = std::path::Path::new("ringspoa.toml");
             let settings = crate::config::Settings::parse(&text, path).unwrap();
-            settings.prepare().map(|_| ()).map_err(|error| error.to_string())
+            settings
+                .prepare()
+                .map(|_| ())
+                .map_err(|error| error.to_string())
         };
-        let (over, to_come) = ("not-after = 2020-01-01T00:00:00Z", "not-after = 2100-01-01T00:00:00Z");
+        let (over, to_come) = (
+            "not-after = 2020-01-01T00:00:00Z",
+            "not-after = 2100-01-01T00:00:00Z",
+        );
         for ends in [&[""][..], &[to_come], &[over, ""], &[to_come, over]] {
             assert_eq!(prepare(ends), Ok(()), "{ends:?}");
         }

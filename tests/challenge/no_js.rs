@@ -64,14 +64,21 @@ fn there_is_no_such_way_unless_it_is_switched_on() {
     // And not past the first level, which is the cheapest, unless that is wanted.
     let mut two = realm("refresh");
     two["level"] = json!([pow(), pow()]);
-    for (most, expected) in [(None, false), (Some(1), false), (Some(2), true), (Some(255), true)] {
+    for (most, expected) in [
+        (None, false),
+        (Some(1), false),
+        (Some(2), true),
+        (Some(255), true),
+    ] {
         two["nojs-max-level"] = json!(most);
         site.reload(&settings(&two));
         assert!(browser.issue(&mut site, 1).get(NOJS_URL).is_some());
         let ack = browser.issue(&mut site, 2);
         assert_eq!(ack.get(NOJS_URL).is_some(), expected, "{most:?}");
         // Nor with one from before.
-        let query = ack.get(NOJS_URL).map(|url| url.split_once('?').unwrap().1.to_owned());
+        let query = ack
+            .get(NOJS_URL)
+            .map(|url| url.split_once('?').unwrap().1.to_owned());
         if let Some(query) = query {
             two["nojs-max-level"] = json!(1);
             site.reload(&settings(&two));

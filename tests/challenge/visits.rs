@@ -204,14 +204,21 @@ fn over_tls_nobody_is_given_the_token_of_a_neighbour() {
     let mut site = Site::new(&settings(&json!({ "level": [pow()] })));
     for (src, is_kept) in [("198.51.100.1", false), ("2001:db8::1", true)] {
         let mut neighbour = Browser::at(src);
-        let id = neighbour.solve(&mut site, 1).get(TOKEN_ID).unwrap().to_owned();
+        let id = neighbour
+            .solve(&mut site, 1)
+            .get(TOKEN_ID)
+            .unwrap()
+            .to_owned();
         let token = neighbour.cookies["__Host-clearance"].clone();
         for (name, secure, is_own) in [
             ("clearance", true, false),
             ("__Host-clearance", true, true),
             ("clearance", false, true),
         ] {
-            let mut browser = Browser { secure, ..Browser::default() };
+            let mut browser = Browser {
+                secure,
+                ..Browser::default()
+            };
             browser.cookies.insert(name.to_owned(), token.clone());
             let ack = browser.solve(&mut site, 1);
             assert_eq!(ack.get(TOKEN_ID) == Some(&*id), is_own, "{name} {secure}");

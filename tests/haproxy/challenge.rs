@@ -673,10 +673,11 @@ pub(crate) fn pages_are_for_who_navigates(version: Version) {
     ] {
         assert_short(&haproxy.send(&visitor.request("GET", path)));
     }
-    assert_eq!(
-        haproxy.send(&visitor.request("OPTIONS", "/api")).status,
-        200
-    );
+    let preflight = visitor
+        .request("OPTIONS", "/api")
+        .header("origin", "https://a.example")
+        .header("access-control-request-method", "PUT");
+    assert_eq!(haproxy.send(&preflight).status, 200);
     assert_eq!(
         haproxy
             .send(&visitor.request("PUT", "/.challenge").body("a"))

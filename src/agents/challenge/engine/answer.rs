@@ -408,9 +408,12 @@ pub(super) fn admit(
     if left_s == 0 {
         return Err(Outcome::Expired);
     }
-    let kept = realm
-        .keys
-        .kept(realm.own_cookies(visitor.is_secure), visitor.all_cookies(), &token, visit);
+    let kept = realm.keys.kept(
+        realm.own_cookies(visitor.is_secure),
+        visitor.all_cookies(),
+        &token,
+        visit,
+    );
     let value = CookieValue::new(&text, kept.as_ref());
     let attributes = CookieAttributes {
         is_secure: visitor.is_secure,

@@ -528,7 +528,10 @@ impl CoreState {
             return Terms::of(number, &realm.levels()[0].level, realm.challenge_ttl_s);
         };
         let mut terms = level.terms(number, realm.challenge_ttl_s);
-        let per_prefix = level.adaptive.as_ref().map_or(0, |adaptive| adaptive.per_prefix);
+        let per_prefix = level
+            .adaptive
+            .as_ref()
+            .map_or(0, |adaptive| adaptive.per_prefix);
         let count = match address.filter(|_| per_prefix != 0) {
             Some(address) if weight != 0 => self.networks.note(address, weight, now.ms),
             Some(address) => self.networks.count(address, now.ms),
@@ -591,10 +594,12 @@ impl CoreState {
         now: Now,
     ) -> Option<Token> {
         let cookies = visitor.all_cookies();
-        match realm
-            .keys
-            .validate_cookies(realm.own_cookies(visitor.is_secure), cookies, level, visit)
-        {
+        match realm.keys.validate_cookies(
+            realm.own_cookies(visitor.is_secure),
+            cookies,
+            level,
+            visit,
+        ) {
             Err(Refusal {
                 reason: Reason::Address,
                 token: Some(token),
