@@ -31,6 +31,10 @@ pub struct Messages<'a> {
     unread: u8,
 }
 
+/// The name of a message, and what was left before and after it.
+#[cfg(feature = "std")]
+pub(crate) type WholeMessage<'a> = (&'a [u8], core::ops::Range<usize>);
+
 // An error leaves the cursor before what could not be read, so that whoever reads on meets it
 // again. Nothing else has to be remembered, and what a loop over arguments changes stays in
 // registers: that, and inlining all of it, is worth 2.5 times.
@@ -58,9 +62,7 @@ impl<'a> Messages<'a> {
     /// divides a payload among several readers knows where to cut. `None` after the last.
     #[cfg(feature = "std")]
     #[inline]
-    pub(crate) fn next_whole(
-        &mut self,
-    ) -> Result<Option<(&'a [u8], core::ops::Range<usize>)>, DecodeError> {
+    pub(crate) fn next_whole(&mut self) -> Result<Option<WholeMessage<'a>>, DecodeError> {
         if self.unread > 0 {
             self.skip_unread()?;
         }

@@ -1,6 +1,6 @@
 // The server and HAProxy, with the samples of dist/ changed no further than a test needs.
 'use strict';
-const { execFileSync, spawn } = require('node:child_process');
+const { execFileSync, spawn, spawnSync } = require('node:child_process');
 const fs = require('node:fs');
 const http = require('node:http');
 const net = require('node:net');
@@ -98,7 +98,7 @@ const start = async ({ agents = 1, settings = SETTINGS, changes = [] } = {}) => 
   const [plain, secure] = [await port(), await port()];
   const dist = path.join(ROOT, 'dist', Number(VERSION) >= 3.1 ? 'haproxy-3.1' : 'haproxy-2.6');
   const read = name => fs.readFileSync(path.join(dist, name), 'utf8');
-  const servers = sockets.map((socket, number) => `server ringspoa${number} unix@${socket} check inter 100ms`);
+  const servers = sockets.map((socket, number) => `server ringspoa${number} unix@${socket} check inter 1s fall 5`);
   const text = replaced(read('challenge.cfg'), [
     ['/etc/haproxy/challenge.spoe.cfg', file('spoe.cfg')],
     ['lf-file /etc/haproxy/challenge.html', `lf-file ${file('challenge.html')}`],
@@ -115,9 +115,11 @@ const start = async ({ agents = 1, settings = SETTINGS, changes = [] } = {}) => 
   // A machine that does much else is no reason to fail.
   fs.writeFileSync(file('spoe.cfg'), replaced(read('challenge.spoe.cfg'), [['processing 100ms', 'processing 5s']]));
   const haproxy = run(HAPROXY, ['-db', '-f', file('haproxy.cfg')], file('haproxy.log'));
-  site.warnings = () => fs.readFileSync(file('haproxy.log'), 'utf8');
+  site.output = () => fs.readFileSync(file('haproxy.log'), 'utf8');
+  // What it says of the configuration, without running it.
+  site.check = () => spawnSync(HAPROXY, ['-c', '-f', file('haproxy.cfg')], { encoding: 'utf8' });
   await until('HAProxy', () => {
-    if (haproxy.exitCode !== null) throw new Error(site.warnings());
+    if (haproxy.exitCode !== null) throw new Error(site.output());
     return new Promise(done => {
       const socket = net.connect(plain, '127.0.0.1', () => done(socket.end()));
       socket.on('error', () => done(false));

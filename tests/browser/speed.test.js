@@ -2,6 +2,7 @@
 // not matter. Nothing else runs meanwhile.
 'use strict';
 const assert = require('node:assert');
+const os = require('node:os');
 const { after, before, describe, test } = require('node:test');
 const { launch, tab, until } = require('./support');
 const stub = require('./stub');
@@ -9,10 +10,11 @@ const stub = require('./stub');
 // Runs in a page. Hashes a millisecond: of the page's solver, with WebAssembly and without, and of loops that
 // call something for each hash, as a page would that uses a library.
 const measure = async () => {
-  const solver = (0, eval)((await (await fetch('/.library/solver.js')).text()) + ';solver');
+  const source = await (await fetch('/.library/solver.js')).text();
   const ours = async milliseconds => {
-    // Parts of so much work that some dozens are found in the time.
-    const find = solver({ c: 'A'.repeat(118), w: 20_000 });
+    // A script of its own, as in a worker: Firefox runs one that is started twice at a fifth of the rate. Parts
+    // are of so much work that some dozens are found in the time.
+    const find = (0, eval)(source + ';solver')({ c: 'A'.repeat(118), w: 20_000 });
     const rates = [];
     for (let part = 0, end = performance.now() + milliseconds; performance.now() < end; part++) {
       rates.push((await find(part))[0]);
@@ -55,6 +57,8 @@ const measure = async () => {
   return rates;
 };
 
+const fastest = {};
+
 for (const name of ['chromium', 'firefox']) {
   describe(name, () => {
     let browser, secure, plain;
@@ -67,17 +71,17 @@ for (const name of ['chromium', 'firefox']) {
       await plain?.end();
     });
 
-    test('40: five times the rate of a loop over a library, three times without WebAssembly', async context => {
+    test('40: five times the rate of a loop over a library, three times without WebAssembly', async () => {
       const page = await tab(browser);
       try {
         await page.goto(secure.url('/.empty'));
         const rates = await page.evaluate(measure);
         const shown = Object.entries(rates).map(([of, rate]) => `${of} ${Math.round(rate)}`).join(', ');
-        context.diagnostic(`${name}, thousand hashes a second: ${shown}`);
         console.log(`${name}, thousand hashes a second: ${shown}`);
         for (const loop of ['subtle', 'noble']) {
           assert.ok(rates.wasm >= 5 * rates[loop], `WebAssembly against ${loop}: ${shown}`);
         }
+        fastest[name] = rates.wasm;
         const library = Math.max(rates.subtle, rates.noble);
         assert.ok(rates.js >= 3 * library, `plain JavaScript against a library: ${shown}`);
       } finally {
@@ -85,7 +89,7 @@ for (const name of ['chromium', 'firefox']) {
       }
     });
 
-    test('7: without a worker the page stays responsive', async context => {
+    test('7: without a worker the page stays responsive', async () => {
       Object.assign(plain, { terms: { a: 'sha256', w: 2 ** 20, k: 16, nb: 0, ttl: 300 },
         verify: () => ({ status: 503, body: { code: 'busy', retry: 99 } }) });
       const page = await tab(browser, () => {
@@ -112,7 +116,6 @@ for (const name of ['chromium', 'firefox']) {
         assert.ok(gaps.length > 10, `${gaps.length} slices`);
         const of = share => gaps[Math.floor(gaps.length * share)].toFixed(1);
         const shown = `${gaps.length} slices, half up to ${of(.5)} ms, 95 of 100 up to ${of(.95)} ms`;
-        context.diagnostic(`${name}: ${shown}`);
         console.log(`${name}: ${shown}`);
         // From 50 ms on a task is called long. What the machine takes away meanwhile is not the page's.
         assert.ok(of(.5) <= 25 && of(.9) <= 50, shown);
@@ -123,8 +126,12 @@ for (const name of ['chromium', 'firefox']) {
   });
 }
 
+test('3: the search takes Firefox less than twice the time of Chromium', () => {
+  assert.ok(fastest.firefox * 2 > fastest.chromium, JSON.stringify(fastest));
+});
+
 describe('chromium without a JIT', () => {
-  test('6: the default level takes less than 10 s over TLS', async context => {
+  test('6: the default level takes less than 10 s over TLS', async () => {
     const browser = await launch('chromium', { args: ['--js-flags=--jitless'] });
     const site = await stub.start({ secure: true });
     try {
@@ -132,10 +139,11 @@ describe('chromium without a JIT', () => {
       const page = await tab(browser);
       const begun = Date.now();
       await page.goto(site.url(), { waitUntil: 'domcontentloaded' });
-      await until('the page behind', async () => await page.title().catch(() => '') == 'backend', 30_000);
-      context.diagnostic(`${Date.now() - begun} ms`);
+      await until('the page behind', async () => await page.title().catch(() => '') == 'backend', 90_000);
       console.log(`without a JIT: ${Date.now() - begun} ms`);
-      assert.ok(Date.now() - begun < 20_000);
+      // As if nothing else were running.
+      const share = Math.max(1, os.loadavg()[0] / os.cpus().length);
+      assert.ok(Date.now() - begun < 10_000 * share, `${Date.now() - begun} ms with ${share} at each core`);
     } finally {
       await browser.close();
       await site.end();

@@ -39,7 +39,9 @@ const launch = async (name, { args = [], prefs = {}, prepare } = {}) => {
   if (name == 'firefox') {
     return puppeteer.launch({ ...common, browser: 'firefox', executablePath: process.env.FIREFOX || 'firefox-esr',
       extraPrefsFirefox: { 'network.dns.localDomains': HOSTS.join(), 'intl.accept_languages': 'en-US, en',
-        'dom.security.https_first': false, 'dom.security.https_only_mode': false, ...prefs } });
+        'dom.security.https_first': false,
+        // Its question whether to send a form again is a window of its own: it is answered with yes.
+        'dom.confirm_repost.testing.always_accept': true, 'dom.security.https_only_mode': false, ...prefs } });
   }
   return puppeteer.launch({ ...common, executablePath: process.env.CHROMIUM || 'chromium',
     args: ['--no-sandbox', '--host-resolver-rules=MAP *.test 127.0.0.1', '--disable-features=HttpsUpgrades',
@@ -54,8 +56,9 @@ const tab = async (browser, before) => {
   page.setDefaultTimeout(30_000);
   page.faults = [];
   page.on('pageerror', error => {
-    // Firefox reports what a policy forbids in the same way; some tests are about that.
-    if (!String(error).includes('Content-Security-Policy')) page.faults.push(String(error));
+    // Firefox reports what a policy forbids, and sockets that are refused, in the same way; some tests are
+    // about that.
+    if (!/Content-Security-Policy|establish a connection/.test(error)) page.faults.push(String(error));
   });
   await page.setViewport({ width: 800, height: 700 });
   if (before) await page.evaluateOnNewDocument(before);
@@ -73,7 +76,7 @@ process.env.FIREFOX ||= find('firefox-esr');
 process.env.CHROMIUM ||= find('chromium');
 
 // Waits until it is true, or is not false any more.
-const until = async (what, condition, ms = 20_000) => {
+const until = async (what, condition, ms = 40_000) => {
   for (const end = Date.now() + ms; ;) {
     const value = await condition();
     if (value) return value;

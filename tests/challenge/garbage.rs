@@ -82,14 +82,15 @@ fn every_notify_has_one_ack_whatever_its_arguments_are() {
             .map(|_| {
                 let name = NAMES[random.below(NAMES.len())];
                 let text = &texts[random.below(texts.len())];
-                let number = i64::from_ne_bytes((random.below(usize::MAX) as u64).to_ne_bytes());
+                let number = (random.below(usize::MAX) as u64).cast_signed();
+                let [low, next, third, fourth, ..] = number.to_ne_bytes();
                 let value = match random.below(10) {
                     0 => TypedData::Null,
                     1 => TypedData::Bool(number & 1 == 0),
-                    2 => TypedData::Int32(number as i32),
+                    2 => TypedData::Int32(i32::from_ne_bytes([low, next, third, fourth])),
                     3 => TypedData::Uint64(number as u64),
                     4 => TypedData::Int64(number % 4),
-                    5 => TypedData::Ipv4([192, 0, 2, number as u8].into()),
+                    5 => TypedData::Ipv4([192, 0, 2, low].into()),
                     6 => TypedData::from(std::net::Ipv6Addr::from_bits(number as u128)),
                     7 => TypedData::Binary(text),
                     _ => TypedData::String(text),

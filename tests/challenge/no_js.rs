@@ -93,10 +93,28 @@ fn there_is_no_such_way_unless_it_is_switched_on() {
         "type": "turnstile", "site-key": "k", "secret-key": "s",
     }, pow()]);
     site.reload(&settings(&with_captcha));
+    let mut second = pow();
+    second["work"] = json!(32);
+    let two = json!({ "level": [pow(), second], "nojs": "refresh", "nojs-wait-s": 8 });
     for (level, has_way) in [(1, true), (2, false), (3, false)] {
         let ack = browser.issue(&mut site, level);
         assert_eq!(ack.get(NOJS_URL).is_some(), has_way, "{level}");
     }
+    // Nor where there is one by the time that the visitor has waited.
+    site.reload(&settings(&two));
+    let ack = browser.issue(&mut site, 2);
+    let query = ack
+        .get(NOJS_URL)
+        .unwrap()
+        .split_once('?')
+        .unwrap()
+        .1
+        .to_owned();
+    site.wait(8);
+    let mut captcha_first = two;
+    captcha_first["level"][0] = with_captcha["level"][1].clone();
+    site.reload(&settings(&captcha_first));
+    assert_eq!(browser.pass(&mut site, &query).get(RESULT), Some("expired"));
 }
 
 /// 29: whatever is asked for, and whatever is made of it, the visitor stays on the host.
@@ -175,6 +193,10 @@ fn nobody_is_sent_elsewhere() {
             Some("format"),
             "{query}"
         );
+    }
+    for twice in ["&r=/cart", "&s=AAAAAAAAAAAAAAAAAAAAAA"] {
+        let ack = browser.pass(&mut site, &format!("{query}{twice}"));
+        assert_eq!(ack.get(RESULT), Some("format"));
     }
     let ack = browser.pass(&mut site, &query);
     assert_eq!(ack.get(LOCATION), Some("/cart"));

@@ -103,13 +103,13 @@ fn one_network_does_not_take_all_places() {
     let greedy = Browser::default();
     let body = solution(&response(&greedy.issue(&mut site, 1)));
     let message = greedy.verify_message(body.as_bytes(), b"");
+    let other = Browser::at("203.0.113.1");
+    let solved = solution(&response(&other.issue(&mut site, 1)));
+    let others = other.verify_message(solved.as_bytes(), b"");
     let ids: Vec<_> = (0..60)
         .map(|_| site.harness.notify(&message).id())
         .collect();
-    let other = Browser::at("203.0.113.1");
-    let body = solution(&response(&other.issue(&mut site, 1)));
-    let message = other.verify_message(body.as_bytes(), b"");
-    let mine = site.harness.notify(&message).id();
+    let mine = site.harness.notify(&others).id();
     let is_good = |ack: ringspoa::Ack| ack.get(RESULT) == Some("ok");
     let good = ids
         .into_iter()

@@ -138,6 +138,7 @@ fn wrong_solutions_make_a_network_work_more() {
         let reply = response(&browser.verify(&mut site, &body));
         if reply["ok"] == true {
             // By chance it may be right.
+            next = response(&browser.issue(&mut site, 2));
             continue;
         }
         next = reply["next"].clone();
@@ -155,8 +156,10 @@ fn a_reload_leaves_work_where_it_is() {
         json!({ "type": "pow", "work": work, "parts": 1, "adaptive": adaptive })
     };
     let mut site = Site::new(&settings(&json!({ "level": [level(100)] })));
-    let mut browser = Browser::default();
-    browser.load = Some(100);
+    let mut browser = Browser {
+        load: Some(100),
+        ..Browser::default()
+    };
     assert_eq!(work(&mut site, &browser, 1), 10_000);
     browser.load = None;
     let mut changed = settings(&json!({ "name": "first", "level": [level(100)] }));

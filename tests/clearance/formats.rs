@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use hmac::{Hmac, KeyInit, Mac};
 use ringspoa::agents::challenge::{
-    Algorithm, BindingRules, Class, Keyring, SupportId, Terms, Visit,
+    Algorithm, BindingRules, Class, Failure, Keyring, Reason, Submission, SupportId, Terms, Visit,
 };
+use sha2::{Digest, Sha256};
 
 use super::*;
 
@@ -205,5 +207,80 @@ fn every_class_has_a_word_and_a_place_in_the_flags() {
         assert_eq!(decoded(text.as_str())[2] >> 4, bits);
         let said = format!("{:?}", token.flags);
         assert!(said.contains(&format!("class: Some({class:?})")), "{said}");
+    }
+}
+
+/// What key 7 signs for a level of the realm, by the words of the format.
+fn signature(purpose: &str, level: u8, thing: &[u8], text: &[u8]) -> [u8; 16] {
+    let hmac = |key: &[u8], parts: &[&[u8]]| -> [u8; 32] {
+        let mut mac = Hmac::<Sha256>::new_from_slice(key).unwrap();
+        parts.iter().for_each(|part| mac.update(part));
+        mac.finalize().into_bytes().into()
+    };
+    let extracted = hmac(&[0; 32], &[SECRETS[0]]);
+    let info = format!("ringspoa challenge 1 {purpose}");
+    let key = hmac(&extracted, &[info.as_bytes(), &[1]]);
+    let definition = levels()[usize::from(level) - 1].definition();
+    let realm_and_level = Sha256::digest([b"\0\x07default", &definition[..]].concat());
+    let mut label = [0; 32];
+    label[..purpose.len()].copy_from_slice(purpose.as_bytes());
+    let length = u16::try_from(text.len()).unwrap().to_be_bytes();
+    let full = hmac(&key, &[&realm_and_level, &label, thing, &length, text]);
+    *full.first_chunk().unwrap()
+}
+
+#[test]
+fn what_is_signed_and_of_another_version_is_none() {
+    let (keys, scope) = (realm(), scope_of("shop.test"));
+    let visit = visit(&scope);
+    let token = decoded(&cleared(&keys, &visit));
+    let challenge = issue(&keys, POW, &visit).as_bytes().to_vec();
+    let host = b"shop.test";
+    let changed = |raw: &[u8], purpose: &str, change: (usize, u8)| {
+        let mut bytes = raw[..raw.len() - 16].to_vec();
+        bytes[change.0] = change.1;
+        let signature = signature(purpose, POW, &bytes, host);
+        encoded(&[&bytes[..], &signature].concat())
+    };
+    let validated = |purpose, change| {
+        let text = changed(&token, purpose, change);
+        validated(&keys, &text, POW, &visit)
+    };
+    let opened = |purpose, change| {
+        let text = changed(&challenge, purpose, change);
+        let submission = Submission::without_solution(text.as_bytes()).unwrap();
+        keys.open(&submission, &visit).map(|_| ())
+    };
+    let (flags, algorithm) = (token[2], challenge[2]);
+    assert_eq!(validated("clearance", (0, 1)), Ok(()));
+    assert_eq!(opened("challenge", (0, 1)), Ok(()));
+    for version in [0, 2, 255] {
+        assert_eq!(validated("clearance", (0, version)), Err(Reason::Malformed));
+        assert_eq!(opened("challenge", (0, version)), Err(Failure::Format));
+    }
+    for class in 0..8 {
+        let flags = flags & 0x8f | class << 4;
+        let is_known = class < 6;
+        assert_eq!(validated("clearance", (2, flags)).is_ok(), is_known);
+        assert_eq!(opened("challenge", (4, flags)).is_ok(), is_known);
+        if !is_known {
+            assert_eq!(validated("clearance", (2, flags)), Err(Reason::Malformed));
+            assert_eq!(opened("challenge", (4, flags)), Err(Failure::Format));
+        }
+    }
+    for other in 0..=255 {
+        let expected = if other < 4 {
+            Ok(())
+        } else {
+            Err(Failure::Format)
+        };
+        assert_eq!(opened("challenge", (2, other)), expected);
+    }
+    // What is signed for one purpose counts for no other.
+    for purpose in ["challenge", "nojs", "log", "tags", ""] {
+        assert_eq!(validated(purpose, (0, 1)), Err(Reason::Mac));
+    }
+    for purpose in ["clearance", "nojs", "log", "tags", ""] {
+        assert_eq!(opened(purpose, (2, algorithm)), Err(Failure::Mac));
     }
 }

@@ -27,30 +27,30 @@ fn a_token_is_good_for_its_level_and_those_below() {
 fn every_bit_of_a_token_counts() {
     let (keys, scope) = (realm(), scope_of("shop.test"));
     let visit = visit(&scope);
-    let text = cleared(&keys, &visit);
+    let issued = issue(&keys, CAPTCHA, &visit);
+    let (_, text) = submit(&keys, format!("{}.x", issued.as_str()).as_bytes(), &visit).unwrap();
+    let text = text.as_str();
+    assert_eq!(validated(&keys, text, 1, &visit), Ok(()));
     for bit in 0..8 * TOKEN_LEN {
-        let mut bytes = decoded(&text);
+        let mut bytes = decoded(text);
         bytes[bit / 8] ^= 1 << (bit % 8);
         let refusal = keys
             .validate(encoded(&bytes).as_bytes(), 1, &visit)
             .unwrap_err();
         assert_eq!(refusal.token, None, "bit {bit} is not signed");
-        let expected = match bit / 8 {
-            0 => [Reason::Malformed; 2],
-            1 => [Reason::RevokedKey, Reason::Mac],
-            // A class that there is not, or the scope that this host has not.
-            2 => [
-                if bit == 23 {
-                    Reason::Host
-                } else {
-                    Reason::Malformed
-                },
-                Reason::Mac,
-            ],
-            3 => [Reason::Level, Reason::Mac],
-            _ => [Reason::Mac; 2],
+        let expected = match bit {
+            0..8 => Reason::Malformed,
+            // Key 6 and others that there are not; 7 ^ 4 is the other one.
+            8..16 if bit != 10 => Reason::RevokedKey,
+            // A captcha's class, 2, with another bit is one that there is not.
+            22 => Reason::Malformed,
+            // A trusted domain, which the host is not of.
+            23 => Reason::Host,
+            // Level 4 and bits: 5, 6, 0 and others that there are not.
+            24..32 => Reason::Level,
+            _ => Reason::Mac,
         };
-        assert!(expected.contains(&refusal.reason), "bit {bit}: {refusal:?}");
+        assert_eq!(refusal.reason, expected, "bit {bit}");
     }
 }
 
@@ -58,29 +58,26 @@ fn every_bit_of_a_token_counts() {
 fn every_bit_of_a_challenge_counts() {
     let (keys, scope) = (realm(), scope_of("shop.test"));
     let visit = visit(&scope);
-    let issued = issue(&keys, POW, &visit);
-    let body = solved_body(&issued);
-    let solution = &body[CHALLENGE_TEXT_LEN..];
+    let issued = issue(&keys, CAPTCHA, &visit);
+    let solution = ".x";
+    let body = format!("{}{solution}", issued.as_str());
+    assert_eq!(submitted(&keys, body.as_bytes(), &visit), Ok(()));
     for bit in 0..8 * issued.as_bytes().len() {
         let mut bytes = *issued.as_bytes();
         bytes[bit / 8] ^= 1 << (bit % 8);
         let body = encoded(&bytes) + solution;
         let failure = submitted(&keys, body.as_bytes(), &visit).unwrap_err();
-        let expected = match bit / 8 {
-            0 | 2 => [Failure::Format, Failure::Mac],
-            1 => [Failure::Key, Failure::Mac],
-            3 => [Failure::Level, Failure::Mac],
-            4 => [
-                if bit == 39 {
-                    Failure::Host
-                } else {
-                    Failure::Format
-                },
-                Failure::Mac,
-            ],
-            _ => [Failure::Mac; 2],
+        let expected = match bit {
+            0..8 => Failure::Format,
+            8..16 if bit != 10 => Failure::Key,
+            // Algorithm 3 and bits: 2 and 1 there are, too.
+            18..24 => Failure::Format,
+            24..32 => Failure::Level,
+            38 => Failure::Format,
+            39 => Failure::Host,
+            _ => Failure::Mac,
         };
-        assert!(expected.contains(&failure), "bit {bit}: {failure:?}");
+        assert_eq!(failure, expected, "bit {bit}");
     }
 }
 
@@ -100,20 +97,20 @@ fn every_character_of_a_token_and_a_challenge_counts() {
         for &other in others(text.as_bytes()[place]) {
             let mut forged = text.clone().into_bytes();
             forged[place] = other;
-            assert!(
-                keys.validate(&forged, 1, &visit).is_err(),
-                "{place} {other}"
-            );
+            let refusal = keys.validate(&forged, 1, &visit).unwrap_err();
+            let is_text = ALPHABET.contains(&other);
+            let is_malformed = refusal.reason == Reason::Malformed;
+            assert!(is_text || is_malformed, "{place} {other}: {refusal:?}");
         }
     }
     for place in 0..=CHALLENGE_TEXT_LEN {
         for &other in others(body.as_bytes()[place]) {
             let mut forged = body.clone().into_bytes();
             forged[place] = other;
-            assert!(
-                submitted(&keys, &forged, &visit).is_err(),
-                "{place} {other}"
-            );
+            let failure = submitted(&keys, &forged, &visit).unwrap_err();
+            let is_text = ALPHABET.contains(&other) && place != CHALLENGE_TEXT_LEN;
+            let is_malformed = failure == Failure::Format;
+            assert!(is_text || is_malformed, "{place} {other}: {failure:?}");
         }
     }
 }
@@ -153,11 +150,11 @@ fn random_texts_are_nobodys() {
     let (keys, scope) = (realm(), scope_of("shop.test"));
     let visit = visit(&scope);
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
-    let mut random = |below: usize| {
+    let mut random = |below: u64| {
         state ^= state << 13;
         state ^= state >> 7;
         state ^= state << 17;
-        state as usize % below
+        usize::try_from(state % below).unwrap()
     };
     for _ in 0..100_000 {
         let text: Vec<u8> = (0..TOKEN_TEXT_LEN).map(|_| ALPHABET[random(64)]).collect();
@@ -331,6 +328,8 @@ fn a_key_counts_up_to_its_end() {
     let late = after(visit, 11);
     assert_eq!(validated(&keys, &text, POW, &late), Err(Reason::RevokedKey));
     assert_eq!(submitted(&keys, body.as_bytes(), &late), Err(Failure::Key));
+    let submission = Submission::parse(body.as_bytes()).unwrap();
+    assert_eq!(keys.open(&submission, &late).unwrap_err(), Failure::Key);
     // What was solved in time and is signed too late is not.
     let opened = keys.open(&Submission::parse(body.as_bytes()).unwrap(), &visit);
     let Ok(Step::Solved(solved)) = opened.unwrap().judge() else {
@@ -648,6 +647,51 @@ fn an_operator_makes_tokens_without_a_challenge() {
     };
     let (token, _) = keys.operator_token(1, 60, id, &visit).unwrap();
     assert!(token.flags.is_shared());
+}
+
+#[test]
+fn a_token_of_the_operator_is_bound_to_what_the_operator_chose() {
+    let scope = scope_of("shop.test");
+    let visit = visit(&scope);
+    let keys = bound_to(Some(32), Some(64), true, true);
+    let other = Visit {
+        user_agent: Some(b"other"),
+        tls: Some(b"other"),
+        ..from(visit, "2001:db8::1")
+    };
+    let shown = |chosen: &Visit<'_>, shown: &Visit<'_>| {
+        let token = keys.operator_token(POW, 60, TokenId([1; 8]), chosen);
+        validated(&keys, token.unwrap().1.as_str(), POW, shown)
+    };
+    let nothing = Visit {
+        address: None,
+        user_agent: None,
+        tls: None,
+        ..visit
+    };
+    assert_eq!(shown(&nothing, &visit), Ok(()));
+    assert_eq!(shown(&nothing, &other), Ok(()));
+    let only_address = Visit {
+        address: visit.address,
+        ..nothing
+    };
+    let only_agent = Visit {
+        user_agent: visit.user_agent,
+        ..nothing
+    };
+    let only_tls = Visit {
+        tls: visit.tls,
+        ..nothing
+    };
+    for (chosen, reason) in [
+        (only_address, Reason::Address),
+        (only_agent, Reason::UserAgent),
+        (only_tls, Reason::Tls),
+        (visit, Reason::Tls),
+    ] {
+        assert_eq!(shown(&chosen, &visit), Ok(()), "{reason:?}");
+        assert_eq!(shown(&chosen, &other), Err(reason));
+    }
 }
 
 #[test]

@@ -91,8 +91,8 @@ fn work_that_is_not_done_is_refused_in_each_part() {
         wrong[part as usize] = short;
         assert_eq!(submitted(&wrong), Err(Failure::Work), "part {part}");
     }
-    for place in 0..4 {
-        assert_eq!(submitted(&[nonces[place]; 4]), Err(Failure::Work));
+    for &nonce in &nonces {
+        assert_eq!(submitted(&[nonce; 4]), Err(Failure::Work));
     }
     let mut turned = nonces.clone();
     turned.rotate_left(1);

@@ -273,8 +273,11 @@ impl Page {
     }
 }
 
-/// Texts for all languages by their numbers, and whole languages by their codes, of texts by their names.
-fn replacements(strings: &str) -> Result<(Map<String, Value>, Map<String, Value>), PageError> {
+/// Texts for all languages by their numbers, and whole languages by their codes.
+type Replacements = (Map<String, Value>, Map<String, Value>);
+
+/// What replaces texts, of texts by their names.
+fn replacements(strings: &str) -> Result<Replacements, PageError> {
     let texts: Map<String, Value> = serde_json::from_str(TEXTS).expect("the page's own texts");
     let mut names: Vec<_> = texts.keys().map(String::as_str).collect();
     names.sort_unstable();

@@ -183,7 +183,8 @@ struct Nonces {
 }
 
 impl Nonces {
-    /// Reads exactly so many, each of 1 to 16 lower-case hexadecimal digits, with commas between.
+    /// Reads exactly so many, each of 1 to 16 lower-case hexadecimal digits, with commas between. There are
+    /// never none: what is empty is one that has no digits.
     fn parse(text: &[u8], count: u8) -> Result<Self, Failure> {
         let mut nonces = Self {
             values: [0; MAX_PARTS as usize],
@@ -194,9 +195,6 @@ impl Nonces {
             .values
             .get_mut(..usize::from(count))
             .ok_or(Failure::Solution)?;
-        if values.is_empty() {
-            return Err(Failure::Solution);
-        }
         for value in values {
             *value = texts.next().and_then(nonce).ok_or(Failure::Solution)?;
         }

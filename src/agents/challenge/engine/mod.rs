@@ -20,7 +20,7 @@ use super::challenge::{Challenge, ChallengeId, Failure, Submission, Terms};
 use super::crawlers::Bot;
 use super::messages::{LevelArgument, Visitor};
 use super::puzzle::{Pbkdf2Job, Step};
-use super::realm::{Challenges, NoJs, Realm};
+use super::realm::{Challenges, Realm};
 use super::scope::Scope;
 use super::token::{Class, Reason, Refusal, Token};
 use super::work::{Networks, Pressure, Rate, doublings, work_at};
@@ -341,7 +341,6 @@ impl Engine {
             return;
         }
         if let Some(url) = request.url
-            && realm.no_js() != NoJs::Off
             && level.has_no_js
         {
             push_no_js(challenges.path(), realm, number, id, url, &visit, out);

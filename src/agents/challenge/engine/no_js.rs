@@ -4,7 +4,7 @@ use super::super::binding::Visit;
 use super::super::challenge::{Algorithm, ChallengeId, Failure, Submission, Terms};
 use super::super::messages::Visitor;
 use super::super::puzzle::Step;
-use super::super::realm::{NoJs, Realm};
+use super::super::realm::Realm;
 use super::super::reply::Text;
 use super::super::token::Class;
 use super::answer::{Answer, MAX_RETURN_LEN, Outcome, admit};
@@ -98,7 +98,7 @@ pub(super) fn pass(
         return Err(refused(Outcome::Format));
     }
     let level = realm.level(opened.challenge().level);
-    if realm.no_js() == NoJs::Off || !level.is_some_and(|level| level.has_no_js) {
+    if !level.is_some_and(|level| level.has_no_js) {
         return Err(refused(Outcome::Expired));
     }
     let path = out.location.get().unwrap_or_default();

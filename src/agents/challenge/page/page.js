@@ -97,7 +97,7 @@ const ask = async (method, body, probe = '') => {
     if (reply.ok || reply.ch || reply.code && !/early|busy|provider/.test(reply.code)) return reply;
     const seconds = reply.retry || +x.getResponseHeader('Retry-After') || 2 ** tries * (1 + Math.random());
     await new Promise(done => {
-      status(silent + ' ' + estimate(seconds));
+      status(silent + ' (' + estimate(seconds) + ')');
       button(again, done);
       setTimeout(done, seconds * 1e3);
     });
