@@ -349,12 +349,8 @@ mod tests {
             let keys: String = keys.collect();
             let text =
                 format!("{keys}[[challenge.realm]]\n[[challenge.realm.level]]\ntype = 'pow'\n");
-            let path = std::path::Path::new("ringspoa.toml");
-            let settings = crate::config::Settings::parse(&text, path).unwrap();
-            settings
-                .prepare()
-                .map(|_| ())
-                .map_err(|error| error.to_string())
+            let file: File = toml::from_str(&text).unwrap();
+            PreparedChallenge::new(&file.challenge).map(|_| ())
         };
         let (over, to_come) = (
             "not-after = 2020-01-01T00:00:00Z",

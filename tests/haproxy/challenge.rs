@@ -785,6 +785,7 @@ pub(crate) fn who_has_no_javascript_waits(version: Version) {
     let realm = "nojs = \"refresh\"\nnojs-wait-s = 1\nnojs-duration-s = 60";
     let agent = Agent::start(&settings(&[(1, KEY_1)], realm, ""));
     let how = Use {
+        changes: &[SECOND_LEVEL],
         page: &["--no-js", "refresh"],
         ..Use::default()
     };
@@ -833,6 +834,38 @@ pub(crate) fn who_has_no_javascript_waits(version: Version) {
     visitor.take(&passed);
     assert_eq!(visitor.status(&haproxy, "/shop?a=1&b=2"), 200);
     assert!(agent.metric("ringspoa_challenge_submitted_total", &["result=\"ok\""]) > 0.0);
+
+    // What it says, also where waiting leads nowhere: at a dearer level.
+    let other = Visitor {
+        address: IpAddr::from([10, 1, 1, 2]),
+        ..Visitor::default()
+    };
+    let no_script = |haproxy: &Haproxy, path: &str| {
+        let page = haproxy.send(&other.navigation(path)).body;
+        let (_, after) = page.split_once("<noscript><p>").expect("a sentence");
+        after.split("</noscript>").next().unwrap().to_owned()
+    };
+    const OFF: &str =
+        "JavaScript is off: please turn it on for this site and load the page again.</p>";
+    assert_eq!(
+        no_script(&haproxy, "/shop"),
+        "JavaScript is off: the page opens by itself in 1 seconds.</p>"
+    );
+    assert_eq!(no_script(&haproxy, "/search"), OFF);
+    drop(haproxy);
+    let how = Use {
+        page: &["--no-js", "link"],
+        ..how
+    };
+    let haproxy = start(version, &how, &agent.folder);
+    let said = no_script(&haproxy, "/shop?a='1'");
+    let link = "JavaScript is off: please go on after 1 seconds.</p>\
+                <a class=\"b\" href=\"/.challenge/pass?c=";
+    assert!(
+        said.starts_with(link) && said.ends_with("&r=/shop%3Fa%3D%271%27\">Continue</a>"),
+        "{said}"
+    );
+    assert_eq!(no_script(&haproxy, "/search"), OFF);
     drop(haproxy);
     agent.finish();
 }
