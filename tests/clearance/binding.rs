@@ -241,6 +241,11 @@ fn rules_that_were_made_stricter_refuse_what_was_bound_to_less() {
         ..from(visit, "2001:db8::1")
     };
     assert_eq!(validated(&loose, &text, POW, &elsewhere), Ok(()));
+    let nowhere = Visit {
+        address: None,
+        ..elsewhere
+    };
+    assert_eq!(validated(&loose, &text, POW, &nowhere), Ok(()));
 }
 
 #[test]

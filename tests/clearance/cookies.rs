@@ -37,6 +37,7 @@ fn cookies_are_found_by_their_names() {
             vec![],
         ),
         ("a=clearance=x", vec![]),
+        ("ance=x; -clearance=x; s=x; -s=x; =x; =", vec![]),
         ("a=b, clearance=x", vec![]),
     ] {
         assert_eq!(candidates(header), expected, "{header:?}");
@@ -272,6 +273,21 @@ fn the_header_is_as_the_host_and_the_connection_are() {
         header("shop.test", false, SameSite::None),
         "before:pass=TOKEN; Path=/; Max-Age=3500; HttpOnly; SameSite=Lax"
     );
+}
+
+#[test]
+fn what_a_host_has_for_itself_is_set_for_no_domain() {
+    let keys = realm();
+    let rules = ScopeRules::default();
+    let alone = rules.scope(Some(b"a.example.com")).unwrap();
+    let (token, text) = at(&keys, &visit(&alone), "192.0.2.1");
+    let value = CookieValue::new(&text, None);
+    let shared = scope_of("a.example.com");
+    let mut header = String::new();
+    let attributes = CookieAttributes::default();
+    CookieNames::default().set_cookie(attributes, &token, &value, &visit(&shared), &mut header);
+    assert!(header.starts_with("clearance="), "{header}");
+    assert!(!header.contains("Domain"), "{header}");
 }
 
 #[test]

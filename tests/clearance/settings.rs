@@ -265,6 +265,8 @@ fn a_host_is_taken_in_one_form_or_not_at_all() {
         (&far_too_long, Err(HostError::TooLong)),
         ("shop.test:65536", Err(HostError::Malformed)),
         ("shop.test:443443", Err(HostError::Malformed)),
+        ("shop.test:000443", Err(HostError::Malformed)),
+        ("shop.test:4294967739", Err(HostError::Malformed)),
         ("shop.test:+80", Err(HostError::Malformed)),
         ("shop.test:80:80", Err(HostError::Malformed)),
         ("shop.test:x", Err(HostError::Malformed)),

@@ -52,7 +52,7 @@ pub type Clock = Arc<dyn Fn() -> Now + Send + Sync>;
 /// use std::time::Duration;
 ///
 /// use ringspoa::Harness;
-/// use ringspoa::agents::challenge::messages::{LevelArgument, REASON, VALID, Validate};
+/// use ringspoa::agents::challenge::messages::{LevelArgument, REASON, SentText, VALID, Validate};
 /// use ringspoa::agents::challenge::{
 ///     ChallengeAgent, ChallengeSettings, Challenges, KeySettings, LevelSettings, RealmSettings,
 /// };
@@ -82,6 +82,7 @@ pub type Clock = Arc<dyn Fn() -> Now + Send + Sync>;
 /// let message = Validate {
 ///     level: LevelArgument::Number(1),
 ///     src: Some([192, 0, 2, 7].into()),
+///     host: SentText(Some(b"shop.example")),
 ///     ..Validate::default()
 /// };
 /// let ack = harness.notify(&message).ack();

@@ -313,3 +313,37 @@ pub fn solution_body(challenge: &str, nonces: &[u64]) -> String {
     let nonces: Vec<String> = nonces.iter().map(|nonce| format!("{nonce:x}")).collect();
     format!("{challenge}.{}", nonces.join(","))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_target_is_two_to_the_64th_divided_by_the_work_of_a_part() {
+        let challenge = |work: u32, parts: u8| {
+            let mut bytes = [0; CHALLENGE_LEN];
+            bytes[0] = 1;
+            bytes[17..21].copy_from_slice(&work.to_be_bytes());
+            bytes[21] = parts;
+            Challenge::of_bytes(&bytes).expect("a challenge")
+        };
+        for (work, parts) in [
+            (2, 1),
+            (3, 1),
+            (7, 2),
+            (10, 3),
+            (1 << 20, 16),
+            (1_048_577, 50),
+            (1 << 31, 1),
+            (u32::MAX, 1),
+        ] {
+            let of_part = u128::from(work / u32::from(parts));
+            let expected = u64::try_from((1 << 64) / of_part).ok();
+            assert_eq!(target(&challenge(work, parts)), expected, "{work} {parts}");
+        }
+        for (work, parts) in [(0, 0), (0, 1), (1, 1), (1, 0), (15, 16), (31, 16)] {
+            assert_eq!(target(&challenge(work, parts)), None, "{work} {parts}");
+        }
+        assert!(is_below(u64::MAX, None) && is_below(0, Some(1)) && !is_below(1, Some(1)));
+    }
+}

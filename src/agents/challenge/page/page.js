@@ -75,7 +75,7 @@ const fail = text => {
   write('t', '');
   status('');
   $('p').hidden = true;
-  $('w').textContent = '';
+  write('w', '');
   button(again, run);
   $('h').focus();
 };
@@ -119,7 +119,8 @@ try {
 } catch {}
 const claim = () => channel.postMessage(me);
 channel.onmessage = ({ data }) => {
-  if (!data) leave();
+  // What a page says last may reach its own next self, which must not go on in circles by it.
+  if (!data) $('b').hidden && leave();
   else if (pause) data < me ? pause() : claim();
 };
 
