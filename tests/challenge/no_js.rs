@@ -95,7 +95,9 @@ fn there_is_no_such_way_unless_it_is_switched_on() {
     site.reload(&settings(&with_captcha));
     let mut second = pow();
     second["work"] = json!(32);
-    let two = json!({ "level": [pow(), second], "nojs": "refresh", "nojs-wait-s": 8 });
+    let two = json!({
+        "level": [pow(), second], "nojs": "refresh", "nojs-wait-s": 8, "nojs-max-level": 2,
+    });
     for (level, has_way) in [(1, true), (2, false), (3, false)] {
         let ack = browser.issue(&mut site, level);
         assert_eq!(ack.get(NOJS_URL).is_some(), has_way, "{level}");
