@@ -2,7 +2,7 @@
 //! server.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use ringspoa::agents::challenge::{ChallengeAgent, ChallengeSettings, Challenges, SOLVE_BOUNDS_S};
 use ringspoa::outbound::{Outbound, OutboundConfig};
@@ -79,6 +79,19 @@ impl PreparedChallenge {
     pub(crate) fn new(settings: &ChallengeSettings) -> Result<Self, String> {
         let challenges =
             Challenges::new(settings).map_err(|error| format!("challenge: {error}"))?;
+        let now = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default()
+            .as_secs();
+        if challenges
+            .keys()
+            .iter()
+            .all(|(_, end)| end.is_some_and(|end| end < now))
+        {
+            return Err("challenge: key: not-after of every key is over, so that nobody could be challenged \
+                        or let in: put a new [[challenge.key]] in front"
+                .to_owned());
+        }
         Ok(Self {
             challenges: Arc::new(challenges),
         })
@@ -312,7 +325,7 @@ mod tests {
             "[challenge]\npath = '/.challenge'\npbkdf2-threads = 1\npbkdf2-queue = 256\n{key}\
              [[challenge.realm]]\nname = 'default'\ncookie = 'clearance'\nsame-site = 'lax'\n\
              challenge-ttl-s = 300\nstatus = 403\nrebind-max-age-s = 43200\nnojs = 'off'\n\
-             nojs-wait-s = 10\nnojs-duration-s = 3600\ndry-run = false\n\
+             nojs-max-level = 1\nnojs-wait-s = 10\nnojs-duration-s = 3600\ndry-run = false\n\
              bind = {{ ipv4 = 32, ipv6 = 64, user-agent = true, tls = false }}\n\
              [[challenge.realm.level]]\ntype = 'pow'\nwork = 1048576\nparts = 16\n\
              duration-s = 43200\nwait-s = 0\n"
@@ -323,6 +336,32 @@ mod tests {
             .filter(|line| line.contains(" = ") && !line.contains('\''))
         {
             assert!(sample().contains(line), "dist/challenge.toml lacks {line}");
+        }
+    }
+
+    #[test]
+    fn one_key_at_least_has_to_count() {
+        let prepare = |ends: &[&str]| {
+            let keys = ends.iter().enumerate().map(|(index, end)| {
+                let secret = "secret = 'YSBrZXkgb2YgdGVzdHMsIHRoZSBmaXJzdCBvZiB0aGU='";
+                format!("[[challenge.key]]\nid = {}\n{secret}\n{end}\n", index + 1)
+            });
+            let keys: String = keys.collect();
+            let text =
+                format!("{keys}[[challenge.realm]]\n[[challenge.realm.level]]\ntype = 'pow'\n");
+            let file: File = toml::from_str(&text).unwrap();
+            PreparedChallenge::new(&file.challenge).map(|_| ())
+        };
+        let (over, to_come) = (
+            "not-after = 2020-01-01T00:00:00Z",
+            "not-after = 2100-01-01T00:00:00Z",
+        );
+        for ends in [&[""][..], &[to_come], &[over, ""], &[to_come, over]] {
+            assert_eq!(prepare(ends), Ok(()), "{ends:?}");
+        }
+        for ends in [&[over][..], &[over, over]] {
+            let error = prepare(ends).unwrap_err();
+            assert!(error.contains("not-after of every key is over"), "{error}");
         }
     }
 

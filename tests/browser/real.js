@@ -108,6 +108,7 @@ const start = async ({ agents = 1, settings = SETTINGS, changes = [] } = {}) => 
     ['127.0.0.1:8000', `127.0.0.1:${app.address().port}`],
     // A visitor of many tests, who comes from where a header says.
     ['challenge-limits) ge 20', 'challenge-limits) ge 2000'],
+    ['challenge-limits) gt 120', 'challenge-limits) gt 12000'],
     ['    # ---- Who has to prove it', '    http-request set-src req.hdr(x-from) if { req.hdr(x-from) -m found }\n    # ---- Who has to prove it'],
     ...changes,
   ]).replace(/server ringspoa unix@\/run\/ringspoa\/ringspoa\.sock check.*/g, servers.join('\n    '));

@@ -61,15 +61,43 @@ fn there_is_no_such_way_unless_it_is_switched_on() {
     let ack = browser.issue(&mut site, 1);
     assert_eq!((ack.get(NOJS_URL), ack.get(NOJS_WAIT)), (None, None));
     assert_eq!(browser.pass(&mut site, &query).get(RESULT), Some("expired"));
+    // And not past the first level, which is the cheapest, unless that is wanted.
+    let mut two = realm("refresh");
+    two["level"] = json!([pow(), pow()]);
+    for (most, expected) in [
+        (None, false),
+        (Some(1), false),
+        (Some(2), true),
+        (Some(255), true),
+    ] {
+        two["nojs-max-level"] = json!(most);
+        site.reload(&settings(&two));
+        assert!(browser.issue(&mut site, 1).get(NOJS_URL).is_some());
+        let ack = browser.issue(&mut site, 2);
+        assert_eq!(ack.get(NOJS_URL).is_some(), expected, "{most:?}");
+        // Nor with one from before.
+        let query = ack
+            .get(NOJS_URL)
+            .map(|url| url.split_once('?').unwrap().1.to_owned());
+        if let Some(query) = query {
+            two["nojs-max-level"] = json!(1);
+            site.reload(&settings(&two));
+            site.wait(8);
+            assert_eq!(browser.pass(&mut site, &query).get(RESULT), Some("expired"));
+        }
+    }
     // And not past a captcha.
     let mut with_captcha = realm("refresh");
+    with_captcha["nojs-max-level"] = json!(9);
     with_captcha["level"] = json!([pow(), {
         "type": "turnstile", "site-key": "k", "secret-key": "s",
     }, pow()]);
     site.reload(&settings(&with_captcha));
     let mut second = pow();
     second["work"] = json!(32);
-    let two = json!({ "level": [pow(), second], "nojs": "refresh", "nojs-wait-s": 8 });
+    let two = json!({
+        "level": [pow(), second], "nojs": "refresh", "nojs-wait-s": 8, "nojs-max-level": 2,
+    });
     for (level, has_way) in [(1, true), (2, false), (3, false)] {
         let ack = browser.issue(&mut site, level);
         assert_eq!(ack.get(NOJS_URL).is_some(), has_way, "{level}");

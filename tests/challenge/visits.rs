@@ -154,6 +154,80 @@ fn who_moves_has_the_token_anew_for_less_work() {
     assert_eq!(response(&browser.issue(&mut site, 1))["w"], 1600);
 }
 
+/// However often a visitor moves, and whoever has the cookie too: one puzzle is good for its time, and all
+/// tokens of it have the one id that HAProxy limits and revokes by.
+#[test]
+fn a_token_that_is_had_anew_counts_no_longer_and_keeps_its_id() {
+    let level = json!({ "type": "pow", "work": 64, "parts": 4, "duration-s": 3200, "wait-s": 2 });
+    let mut site = Site::new(&settings(&json!({ "level": [level] })));
+    let mut browser = Browser::default();
+    let solve = |site: &mut Site, browser: &mut Browser, work: i64| {
+        let ack = browser.issue(site, 1);
+        let challenge = response(&ack);
+        assert_eq!(challenge["w"], work);
+        assert_eq!(challenge["ttl"], 302);
+        let early = browser.verify(site, &solution(&challenge));
+        assert_eq!(response(&early)["retry"], 2, "the wait is as long");
+        site.wait(2);
+        browser.verify(site, &solution(&challenge))
+    };
+    let first = solve(&mut site, &mut browser, 64);
+    let (id, support_id) = (first.get(TOKEN_ID), first.get(SUPPORT_ID));
+    assert!(id.is_some());
+    for moved in 1..=14 {
+        site.wait(198);
+        browser.src = format!("198.51.100.{moved}").parse().unwrap();
+        let ack = solve(&mut site, &mut browser, 4);
+        assert_eq!(response(&ack)["exp"], 3200 - 2 - moved * 200, "not longer");
+        assert_eq!((ack.get(TOKEN_ID), ack.get(SUPPORT_ID)), (id, support_id));
+        assert_eq!(browser.validate(&mut site, 1).get(VALID), Some(true));
+    }
+    let solved = &site.agent.counts().solved;
+    let times = solved.values().next().unwrap();
+    assert_eq!(
+        times.sum_s,
+        15 * 2,
+        "from the challenge, not from the first one"
+    );
+    // With a sixteenth of its time left, there is nothing to be had for a sixteenth.
+    site.wait(198);
+    browser.src = "198.51.100.99".parse().unwrap();
+    assert_eq!(browser.validate(&mut site, 1).get(REBIND_OK), Some(false));
+    let ack = solve(&mut site, &mut browser, 64);
+    assert_ne!(ack.get(TOKEN_ID), id);
+    assert_eq!(response(&ack)["exp"], 3198);
+}
+
+/// A neighbour of the host can have browsers send all cookies but those with __Host-: nobody takes on its id.
+#[test]
+fn over_tls_nobody_is_given_the_token_of_a_neighbour() {
+    let mut site = Site::new(&settings(&json!({ "level": [pow()] })));
+    for (src, is_kept) in [("198.51.100.1", false), ("2001:db8::1", true)] {
+        let mut neighbour = Browser::at(src);
+        let id = neighbour
+            .solve(&mut site, 1)
+            .get(TOKEN_ID)
+            .unwrap()
+            .to_owned();
+        let token = neighbour.cookies["__Host-clearance"].clone();
+        for (name, secure, is_own) in [
+            ("clearance", true, false),
+            ("__Host-clearance", true, true),
+            ("clearance", false, true),
+        ] {
+            let mut browser = Browser {
+                secure,
+                ..Browser::default()
+            };
+            browser.cookies.insert(name.to_owned(), token.clone());
+            let ack = browser.solve(&mut site, 1);
+            assert_eq!(ack.get(TOKEN_ID) == Some(&*id), is_own, "{name} {secure}");
+            let text = ack.get(TOKEN).unwrap();
+            assert_eq!(text.ends_with(&token), is_own && is_kept, "{name} {secure}");
+        }
+    }
+}
+
 #[test]
 fn a_token_that_many_share_is_had_anew_for_less_work_a_few_times_only() {
     let mut site = Site::new(&settings(&json!({ "level": [pow()] })));

@@ -52,6 +52,29 @@ fn work_rises_with_the_rate_of_challenges_and_falls_slowly() {
     assert_eq!(work(&mut site, &browser, 1), 100);
 }
 
+/// A thousand a second, but all of one network: whoever else comes has nothing to do with it.
+#[test]
+fn one_network_does_not_make_all_others_work_more() {
+    let mut site = Site::new(&settings(&json!({ "level": [{
+        "type": "pow", "work": 100, "parts": 1,
+        "adaptive": { "cap": 1_600, "normal-rate": 10, "peak-rate": 100, "per-prefix": 20 },
+    }] })));
+    let busy = Browser::at("203.0.113.1");
+    for _ in 0..5_000 {
+        site.clock.pass(Duration::from_millis(1));
+        work(&mut site, &busy, 1);
+    }
+    assert_eq!(work(&mut site, &busy, 1), 1_600);
+    assert_eq!(work(&mut site, &Browser::default(), 1), 100);
+    // Of many networks it is another matter.
+    for network in 0..1_000 {
+        let [.., high, low] = u32::to_be_bytes(network);
+        site.clock.pass(Duration::from_millis(5));
+        work(&mut site, &Browser::at(&format!("10.{high}.{low}.1")), 1);
+    }
+    assert_eq!(work(&mut site, &Browser::default(), 1), 1_600);
+}
+
 #[test]
 fn work_rises_with_the_load_that_haproxy_tells() {
     let mut site = site();

@@ -94,6 +94,7 @@ fn cases() -> Vec<Case> {
                 work: 0,
                 parts: 0,
                 iterations: 0,
+                anew_of: None,
             },
             rules: rules(Some(32), None, true, true),
             host: Some("[2001:DB8::1]"),

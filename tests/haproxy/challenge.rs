@@ -677,10 +677,11 @@ pub(crate) fn pages_are_for_who_navigates(version: Version) {
     ] {
         assert_short(&haproxy.send(&visitor.request("GET", path)));
     }
-    assert_eq!(
-        haproxy.send(&visitor.request("OPTIONS", "/api")).status,
-        200
-    );
+    let preflight = visitor
+        .request("OPTIONS", "/api")
+        .header("origin", "https://a.example")
+        .header("access-control-request-method", "PUT");
+    assert_eq!(haproxy.send(&preflight).status, 200);
     assert_eq!(
         haproxy
             .send(&visitor.request("PUT", "/.challenge").body("a"))
@@ -788,6 +789,7 @@ pub(crate) fn who_has_no_javascript_waits(version: Version) {
     let realm = "nojs = \"refresh\"\nnojs-wait-s = 1\nnojs-duration-s = 60";
     let agent = Agent::start(&settings(&[(1, KEY_1)], realm, ""));
     let how = Use {
+        changes: &[SECOND_LEVEL],
         page: &["--no-js", "refresh"],
         ..Use::default()
     };
@@ -836,6 +838,38 @@ pub(crate) fn who_has_no_javascript_waits(version: Version) {
     visitor.take(&passed);
     assert_eq!(visitor.status(&haproxy, "/shop?a=1&b=2"), 200);
     assert!(agent.metric("ringspoa_challenge_submitted_total", &["result=\"ok\""]) > 0.0);
+
+    // What it says, also where waiting leads nowhere: at a dearer level.
+    let other = Visitor {
+        address: IpAddr::from([10, 1, 1, 2]),
+        ..Visitor::default()
+    };
+    let no_script = |haproxy: &Haproxy, path: &str| {
+        let page = haproxy.send(&other.navigation(path)).body;
+        let (_, after) = page.split_once("<noscript><p>").expect("a sentence");
+        after.split("</noscript>").next().unwrap().to_owned()
+    };
+    const OFF: &str =
+        "JavaScript is off: please turn it on for this site and load the page again.</p>";
+    assert_eq!(
+        no_script(&haproxy, "/shop"),
+        "JavaScript is off: the page opens by itself in 1 seconds.</p>"
+    );
+    assert_eq!(no_script(&haproxy, "/search"), OFF);
+    drop(haproxy);
+    let how = Use {
+        page: &["--no-js", "link"],
+        ..how
+    };
+    let haproxy = start(version, &how, &agent.folder);
+    let said = no_script(&haproxy, "/shop?a='1'");
+    let link = "JavaScript is off: please go on after 1 seconds.</p>\
+                <a class=\"b\" href=\"/.challenge/pass?c=";
+    assert!(
+        said.starts_with(link) && said.ends_with("&r=/shop%3Fa%3D%271%27\">Continue</a>"),
+        "{said}"
+    );
+    assert_eq!(no_script(&haproxy, "/search"), OFF);
     drop(haproxy);
     agent.finish();
 }
@@ -1130,6 +1164,112 @@ pub(crate) fn a_dry_run_challenges_nobody(version: Version) {
     agent.finish();
 }
 
+/// What programs send to be let in, and what they spell otherwise.
+pub(crate) fn no_header_and_no_spelling_is_a_way_in(version: Version) {
+    let agent = Agent::start(&settings(&[(1, KEY_1)], "", ""));
+    // A check that takes long on a machine that does much else is not what this is about.
+    let never_down = ("nbsrv(challenge-spoa) lt 1", "nbsrv(challenge-spoa) lt 0");
+    for (sample, more) in [(OPEN, &[][..]), (CLOSED, &[never_down])] {
+        let how = Use {
+            sample,
+            changes: &[&[
+                // More than the agent's frames have room for.
+                ("\ndefaults\n", "\n    tune.bufsize 131072\ndefaults\n"),
+                ("# http-request set-var(txn.ask.path)", "http-request set-var(txn.ask.path)"),
+                SECOND_LEVEL,
+                (
+                    "    server app1",
+                    "    http-request set-var(txn.test) bool(true) if { path_beg /html }\n    \
+                     http-response set-header content-type text/html if { var(txn.test) -m found }\n    \
+                     server app1",
+                ),
+            ], more]
+            .concat(),
+            ..Use::default()
+        };
+        let haproxy = start(version, &how, &agent.folder);
+        let visitor = Visitor::default();
+        let sent = |method: &str, path: &str, headers: &[(&str, &str)]| {
+            let request = visitor.request(method, path);
+            let request = headers.iter().fold(request, |request, (name, value)| {
+                request.header(name, *value)
+            });
+            haproxy.send(&request)
+        };
+
+        // A request that fits no frame, of whatever version, is none that the agent is gone for.
+        let large = "x".repeat(70_000);
+        for name in ["cookie", "x-user-agent", "accept-language"] {
+            let response = sent("GET", "/", &[(name, &large), ("accept", "text/html")]);
+            assert!(
+                matches!(response.status, 403 | 503),
+                "{name}: {}",
+                response.status
+            );
+        }
+
+        // OPTIONS is for preflights, and these have no page to show.
+        assert_short(&sent("OPTIONS", "/", &[]));
+        assert_short(&sent("OPTIONS", "/", &[("origin", "https://a.example")]));
+        let preflight = [
+            ("origin", "https://a.example"),
+            ("access-control-request-method", "PUT"),
+        ];
+        assert_eq!(sent("OPTIONS", "/", &preflight).status, 200);
+        assert_short(&sent("OPTIONS", "/html", &preflight));
+        assert_short(&sent("GET", "/", &preflight));
+
+        // Whatever one calls it, what is dear is dear.
+        for (index, (path, expected)) in [
+            ("/", "sha256"),
+            ("/search", "wait"),
+            ("/SEARCH?q=/", "wait"),
+            ("//search", "wait"),
+            ("/%73earch", "wait"),
+            ("/./search", "wait"),
+            ("/a/%2e%2E/search", "wait"),
+            ("/;a=b/search", "wait"),
+            ("/%5csearch", "wait"),
+            ("/research", "sha256"),
+            ("/a.b/..c", "sha256"),
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            let last = u8::try_from(index).unwrap();
+            let visitor = Visitor {
+                address: IpAddr::from([10, 1, 2, last]),
+                ..Visitor::default()
+            };
+            let page = haproxy.send(&visitor.navigation(path));
+            assert_eq!(challenge_in(&page)["a"], expected, "{path}");
+            // And so of a page there.
+            assert_eq!(visitor.challenge(&haproxy, path)["a"], expected, "{path}");
+        }
+
+        // Pages of others use up nothing.
+        let victim = Visitor {
+            address: IpAddr::from([10, 1, 1, 9]),
+            ..Visitor::default()
+        };
+        for _ in 0..25 {
+            let request = victim
+                .request("GET", "/.challenge")
+                .header("sec-fetch-site", "cross-site");
+            assert_eq!(haproxy.send(&request).status, 403);
+            let request = victim
+                .request("POST", "/.challenge")
+                .header("sec-fetch-site", "same-site");
+            assert_eq!(haproxy.send(&request.body("nothing.0")).status, 403);
+        }
+        let request = victim
+            .request("GET", "/.challenge")
+            .header("sec-fetch-site", "same-origin");
+        assert_eq!(haproxy.send(&request).status, 200);
+    }
+    agent.finish();
+}
+
 /// What a source may do in a minute, and a cookie that is revoked.
 pub(crate) fn haproxy_limits_and_revokes(version: Version) {
     let agent = Agent::start(&settings(&[(1, KEY_1)], "", ""));
@@ -1153,6 +1293,21 @@ pub(crate) fn haproxy_limits_and_revokes(version: Version) {
     assert_eq!(statuses[..20], [403; 20], "{statuses:?}");
     assert_eq!(statuses[21], 429, "{statuses:?}");
     assert_eq!(visitor.status(&haproxy, "/"), 200, "others do not notice");
+    // A solution that is right, again and again.
+    let replays = Visitor {
+        address: IpAddr::from([10, 1, 1, 6]),
+        ..Visitor::default()
+    };
+    let good = solution(&replays.challenge(&haproxy, "/"));
+    let statuses: Vec<u16> = (0..122)
+        .map(|_| replays.submit(&haproxy, &good).status)
+        .collect();
+    assert_eq!(
+        (statuses[0], statuses[100], statuses[121]),
+        (200, 200, 429),
+        "{statuses:?}"
+    );
+    assert_eq!(replays.status(&haproxy, "/.challenge/pass"), 429);
 
     let token = visitor.cookie.clone().unwrap();
     let output = Command::new(env!("CARGO_BIN_EXE_ringspoa"))
@@ -1352,6 +1507,10 @@ pub(crate) fn bad_solutions_are_cheap(version: Version) {
             (
                 "sc_gpc1_rate(0,challenge-limits) ge 10",
                 "sc_gpc1_rate(0,challenge-limits) ge 100000000",
+            ),
+            (
+                "sc_http_req_rate(0,challenge-limits) gt 120",
+                "sc_http_req_rate(0,challenge-limits) gt 120000000",
             ),
             (
                 "sc_http_req_rate(1,challenge-tokens) gt 300",

@@ -87,6 +87,7 @@ scenarios! {
     challenge::hosts_stay_what_they_are,
     challenge::crawlers_are_known_by_their_addresses,
     challenge::a_dry_run_challenges_nobody,
+    challenge::no_header_and_no_spelling_is_a_way_in,
     challenge::haproxy_limits_and_revokes,
     challenge::keys_change_under_load,
     challenge::an_agent_dies_under_load,

@@ -255,6 +255,7 @@ impl ChallengeAgent {
             clock: Arc::clone(&self.clock),
             answer: Box::default(),
             level_warning: Warning::default(),
+            key_warning: Warning::default(),
         };
         let mut router = Router::new("challenge", state)
             .on::<Validate<'_>>(|core: &mut Core, message, reply| core.validate(&message, reply))
@@ -335,6 +336,7 @@ struct Core {
     /// Room that every answer is written to.
     answer: Box<Answer>,
     level_warning: Warning,
+    key_warning: Warning,
 }
 
 /// A warning that is not given too often.
@@ -446,6 +448,16 @@ impl Core {
         let facts = self.answer.facts();
         if facts.is_odd_level {
             self.level_warning.tell(now);
+        }
+        // There is nothing else that it would be too busy for.
+        if facts.status == Outcome::Busy.status()
+            && let Some(count) = self.key_warning.note(now.ms)
+        {
+            tracing::error!(
+                count,
+                "no key counts any more, so nobody can be challenged and nobody passes: put a new \
+                 [[challenge.key]] in front, and send SIGHUP"
+            );
         }
         if let Some((level, _)) = facts.issued {
             let pressure = self.engine.pressure(facts.realm, level);

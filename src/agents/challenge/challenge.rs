@@ -79,6 +79,13 @@ impl ChallengeId {
         let [id @ .., _, _, _, _] = self.0;
         TokenId(id)
     }
+
+    /// With the bytes of a token's id in front.
+    pub(super) fn with_token_id(self, id: TokenId) -> Self {
+        let mut bytes = self.0;
+        bytes[..8].copy_from_slice(&id.0);
+        Self(bytes)
+    }
 }
 
 /// What a challenge says.
@@ -92,7 +99,8 @@ pub struct Challenge {
     pub level: u8,
     /// What the token will be of.
     pub flags: Flags,
-    /// The second since 1970 at which it was made.
+    /// The second since 1970 from which the token will count: at which it was made, or that of the token
+    /// that is had anew.
     pub issued: u32,
     /// The second at which it is over.
     pub expires: u32,
@@ -178,6 +186,8 @@ pub struct Terms {
     pub parts: u8,
     /// The iterations of a derivation.
     pub iterations: u32,
+    /// The second since 1970 from which a token counts that is had anew: the new one is over when that is.
+    pub anew_of: Option<u32>,
 }
 
 impl Terms {
@@ -203,6 +213,7 @@ impl Terms {
             work,
             parts,
             iterations,
+            anew_of: None,
         }
     }
 }
@@ -386,15 +397,18 @@ impl RealmKeys {
         flags.set_class(terms.class);
         let is_shared = visit.scope.shared_domain().is_some();
         flags.set_shared(is_shared);
-        let issued = u32::try_from(visit.now_unix_s).ok()?;
-        let not_before = issued.saturating_add(terms.wait_s);
+        let now = u32::try_from(visit.now_unix_s).ok()?;
+        let issued = terms.anew_of.unwrap_or(now);
+        let open_from = now.saturating_add(terms.wait_s);
+        // Without a wait nothing is too early.
+        let not_before = if terms.wait_s == 0 { issued } else { open_from };
         let challenge = Challenge {
             key_id: key.id,
             algorithm: terms.algorithm,
             level: terms.level,
             flags,
             issued,
-            expires: not_before.saturating_add(terms.ttl_s),
+            expires: open_from.saturating_add(terms.ttl_s),
             not_before,
             work: terms.work,
             parts: terms.parts,

@@ -6,11 +6,12 @@ use std::fmt::Write;
 use super::binding::Visit;
 use super::token::{TOKEN_TEXT_LEN, Token, TokenText};
 
-/// The most cookies that are looked at in one request.
+/// The most cookies of one name that are looked at in a request.
 pub const MAX_CANDIDATES: usize = 20;
 
-/// How much of a `Cookie` header is looked at, in bytes.
-pub const MAX_COOKIES_LEN: usize = 8192;
+/// How much of a `Cookie` header is looked at, in bytes: all that HAProxy takes, unless it was given much room.
+/// Who has many cookies of a site's, or of its neighbours', is not kept out for that.
+pub const MAX_COOKIES_LEN: usize = 32_768;
 
 /// The longest name, in bytes.
 const MAX_NAME_LEN: usize = 64;
@@ -71,6 +72,14 @@ impl CookieNames {
         }
     }
 
+    /// Those of cookies that nobody set but the host itself, of requests over TLS, and the domain's hosts.
+    pub(super) fn over_tls(&self) -> Self {
+        Self {
+            plain: self.host.clone(),
+            ..self.clone()
+        }
+    }
+
     /// The name as it was given, which the cookie has without TLS.
     #[must_use]
     pub fn plain(&self) -> &str {
@@ -87,24 +96,30 @@ impl CookieNames {
         }
     }
 
-    /// The texts that may be tokens, at most two of a cookie and [`MAX_CANDIDATES`] cookies.
+    /// The texts that may be tokens, at most two of a cookie and [`MAX_CANDIDATES`] cookies of each name.
+    ///
+    /// Another host of the domain can have browsers send cookies of any name but the one with `__Host-`: however
+    /// many these are, that one is found.
     pub fn candidates<'a>(&self, cookies: Cookies<'a>) -> impl Iterator<Item = &'a [u8]> {
         let (header, value) = match cookies {
             Cookies::Header(header) => (&header[..header.len().min(MAX_COOKIES_LEN)], None),
             Cookies::Value(value) => (&[][..], Some(value).filter(|value| !value.is_empty())),
         };
-        let named = header.split(|&byte| byte == b';').filter_map(|pair| {
+        let mut left = [MAX_CANDIDATES; 3];
+        let named = header.split(|&byte| byte == b';').filter_map(move |pair| {
             let pair = pair.trim_ascii();
             let equals = pair.iter().position(|&byte| byte == b'=')?;
             let (name, value) = (&pair[..equals], &pair[equals + 1..]);
-            [&self.plain, &self.host, &self.shared]
+            let names = [&self.plain, &self.host, &self.shared];
+            let left = names
                 .iter()
-                .any(|known| known.as_bytes() == name)
-                .then_some(value)
+                .zip(&mut left)
+                .find_map(|(known, left)| (known.as_bytes() == name).then_some(left))?;
+            *left = left.checked_sub(1)?;
+            Some(value)
         });
         named
             .chain(value)
-            .take(MAX_CANDIDATES)
             .flat_map(|value| value.splitn(3, |&byte| byte == b'.').take(2))
     }
 

@@ -159,6 +159,7 @@ impl Page {
             Form::Plain => "",
             Form::LogFormat => expression,
         };
+        // What is not there is not written, and said otherwise: no level above `nojs-max-level` is passed so.
         let (refresh, no_script) = match self.no_js {
             NoJsPage::Off => (
                 "",
@@ -166,11 +167,20 @@ impl Page {
             ),
             NoJsPage::Refresh => (
                 "<noscript><meta http-equiv=\"refresh\" content=\"%[var(txn.challenge.nojs_wait)];url=%[var(txn.challenge.nojs_url)]\"></noscript>",
-                "<p>JavaScript is off: the page opens by itself in %[var(txn.challenge.nojs_wait)] seconds.</p>",
+                concat!(
+                    "<p>JavaScript is off: %[var(txn.challenge.nojs_wait,0),bool,iif(the page opens by itself in,",
+                    "please turn it on for this site and load the page again)]",
+                    "%[var(txn.challenge.nojs_wait),regsub(^,' '),concat(' seconds')].</p>"
+                ),
             ),
             NoJsPage::Link => (
                 "",
-                "<p>JavaScript is off: please wait %[var(txn.challenge.nojs_wait)] seconds, then go on.</p><a class=\"b\" href=\"%[var(txn.challenge.nojs_url)]\">Continue</a>",
+                concat!(
+                    "<p>JavaScript is off: %[var(txn.challenge.nojs_wait,0),bool,iif(please go on after,",
+                    "please turn it on for this site and load the page again)]",
+                    "%[var(txn.challenge.nojs_wait),regsub(^,' '),concat(' seconds')].</p>",
+                    "%[var(txn.challenge.nojs_url),regsub(^,'<a class=\"b\" href=\"'),concat('\">Continue</a>')]"
+                ),
             ),
         };
         let contact = self.contact.as_deref().map_or_else(String::new, |contact| {

@@ -65,6 +65,7 @@ pub struct Realm {
     pub(super) keys: RealmKeys,
     pub(super) scope: ScopeRules,
     pub(super) cookies: CookieNames,
+    cookies_over_tls: CookieNames,
     pub(super) same_site: SameSite,
     pub(super) challenge_ttl_s: u32,
     status: u16,
@@ -322,13 +323,15 @@ impl Realm {
         )
         .map_err(|error| place.error("bind", error))?;
         let mut levels = Vec::with_capacity(settings.levels.len());
-        // Who waits without a script has solved no captcha.
+        // Who waits without a script has solved no captcha, and no puzzle either.
         let mut has_no_js = no_js != NoJs::Off;
+        let no_js_max_level: usize =
+            place.number("nojs-max-level", settings.nojs_max_level, 1, (1, 255))?;
         for (index, level) in settings.levels.iter().enumerate() {
             let name = format!("{}: level {}", place.name, index + 1);
             let place = Place { name: &name };
             let mut level = RealmLevel::of_settings(level, place, endpoints)?;
-            has_no_js &= level.captcha.is_none();
+            has_no_js &= level.captcha.is_none() && index < no_js_max_level;
             level.has_no_js = has_no_js;
             levels.push(level);
         }
@@ -343,6 +346,7 @@ impl Realm {
             name: name.to_owned(),
             keys,
             scope,
+            cookies_over_tls: cookies.over_tls(),
             cookies,
             same_site,
             challenge_ttl_s,
@@ -364,6 +368,16 @@ impl Realm {
             is_dry_run: settings.dry_run,
             levels,
         })
+    }
+
+    /// The cookies that a new token may be made of: none that a neighbour of the host could have set, so that
+    /// nobody is given another's id, who is limited and revoked by it.
+    pub(super) const fn own_cookies(&self, is_secure: bool) -> &CookieNames {
+        if is_secure {
+            &self.cookies_over_tls
+        } else {
+            &self.cookies
+        }
     }
 
     /// What messages call it.

@@ -73,6 +73,9 @@ pub struct RealmSettings {
     pub status: Option<u64>,
     /// What visitors without JavaScript can do: `off`, the default, `refresh` or `link`.
     pub nojs: Option<String>,
+    /// The highest level that they pass by that: 1 by default. None from the first captcha on is passed so.
+    #[serde(alias = "nojs_max_level")]
+    pub nojs_max_level: Option<u64>,
     /// For how long they wait, in seconds: 10 by default.
     #[serde(alias = "nojs_wait_s")]
     pub nojs_wait_s: Option<u64>,

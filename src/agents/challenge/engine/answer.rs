@@ -115,7 +115,7 @@ impl Outcome {
         }
     }
 
-    pub(super) const fn status(self) -> u16 {
+    pub(in crate::agents::challenge) const fn status(self) -> u16 {
         match self {
             Self::Ok => 200,
             Self::Format => 400,
@@ -374,7 +374,7 @@ pub(super) fn push_issue(
         out.push(",\"it\":")
             .push_number(u64::from(challenge.iterations));
     }
-    let ttl_s = challenge.expires.saturating_sub(challenge.issued);
+    let ttl_s = terms.wait_s.saturating_add(terms.ttl_s);
     out.push(",\"nb\":").push_number(u64::from(terms.wait_s));
     out.push(",\"ttl\":").push_number(u64::from(ttl_s));
     if let Some(captcha) = &level.captcha {
@@ -397,9 +397,9 @@ pub(super) fn admit(
     let challenge = solved.challenge();
     out.facts.support_id = Some(challenge.id.into());
     let level = realm.level(challenge.level).ok_or(Outcome::Expired)?;
-    let duration_s = match challenge.flags.class() {
-        Some(Class::NoJs) => realm.no_js_duration_s,
-        _ => level.level.duration_s,
+    let (duration_s, wait_s) = match challenge.flags.class() {
+        Some(Class::NoJs) => (realm.no_js_duration_s, realm.no_js_wait_s),
+        _ => (level.level.duration_s, level.level.wait_s),
     };
     let clearance = realm.keys.clearance(solved, duration_s, visit);
     let (token, text) = clearance.map_err(Outcome::from)?;
@@ -408,9 +408,12 @@ pub(super) fn admit(
     if left_s == 0 {
         return Err(Outcome::Expired);
     }
-    let kept = realm
-        .keys
-        .kept(&realm.cookies, visitor.all_cookies(), &token, visit);
+    let kept = realm.keys.kept(
+        realm.own_cookies(visitor.is_secure),
+        visitor.all_cookies(),
+        &token,
+        visit,
+    );
     let value = CookieValue::new(&text, kept.as_ref());
     let attributes = CookieAttributes {
         is_secure: visitor.is_secure,
@@ -431,7 +434,13 @@ pub(super) fn admit(
     out.facts.token_id = Some(token.id);
     out.facts.outcome = Some(Outcome::Ok);
     out.facts.status = Outcome::Ok.status();
-    out.facts.solved_in_s = Some(token.age_s(visit.now_unix_s));
+    // When the challenge was made; a token that is had anew counts from before that.
+    let open_s = realm.challenge_ttl_s.saturating_add(wait_s);
+    let made = challenge
+        .expires
+        .saturating_sub(open_s)
+        .max(challenge.issued);
+    out.facts.solved_in_s = Some(visit.now_unix_s.saturating_sub(u64::from(made)));
     out.response.clear();
     out.response
         .push("{\"ok\":true,\"exp\":")

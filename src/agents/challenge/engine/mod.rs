@@ -31,7 +31,8 @@ use deferred::{OwnedVisitor, ask};
 use log::{log_admitted, log_issued, log_refused};
 use no_js::{pass, push_no_js};
 
-/// Whose token is good but for the address does this part of the work.
+/// Whose token is good but for the address does this part of the work, as long as so much of its time is
+/// left.
 const REBIND_SHARE: u32 = 16;
 
 /// As often as this may a token be had anew for less work, in about a minute on a core.
@@ -248,7 +249,7 @@ impl Engine {
         };
         let is_cleared = reason.is_none();
         let can_rebind = reason == Some(Reason::Address)
-            && token.is_some_and(|token| is_rebindable(realm, &token, now.unix_s));
+            && token.is_some_and(|token| is_rebindable(realm, asked, &token, now.unix_s));
         let suggested_level = core.suggested_level(
             realm,
             &Asked {
@@ -312,11 +313,15 @@ impl Engine {
             now,
         };
         let mut terms = core.terms(realm, &asked, 1);
-        let is_rebind = core.is_rebind(realm, number, visitor, &visit, now);
-        if is_rebind && terms.work != 0 {
+        let mut id = core.next_id();
+        let old = core.rebound(realm, number, visitor, &visit, now);
+        if let Some(old) = old.filter(|_| terms.work != 0) {
             terms.work = (terms.work / REBIND_SHARE).max(1);
+            terms.anew_of = Some(old.issued);
+            // What limits and revokes the old one does so with the new.
+            id = id.with_token_id(old.id);
         }
-        let id = core.next_id();
+        let is_rebind = old.is_some();
         out.facts = Facts {
             realm: index,
             status: 200,
@@ -522,8 +527,19 @@ impl CoreState {
             return Terms::of(number, &realm.levels()[0].level, realm.challenge_ttl_s);
         };
         let mut terms = level.terms(number, realm.challenge_ttl_s);
+        let per_prefix = level
+            .adaptive
+            .as_ref()
+            .map_or(0, |adaptive| adaptive.per_prefix);
+        let count = match address.filter(|_| per_prefix != 0) {
+            Some(address) if weight != 0 => self.networks.note(address, weight, now.ms),
+            Some(address) => self.networks.count(address, now.ms),
+            None => 0,
+        };
+        let shift = doublings(count, per_prefix);
         let state = &mut self.realms[asked.realm];
-        if weight != 0 {
+        // Who asks for more than a network's share pays for it alone, and does not make all others pay.
+        if weight != 0 && shift == 0 {
             state.rate.note(now.ms);
         }
         let Some(adaptive) = &level.adaptive else {
@@ -532,12 +548,6 @@ impl CoreState {
         let pressure = &mut state.pressures[usize::from(number) - 1];
         let height = pressure.follow(adaptive, state.rate.at(now.ms), load, now.ms);
         let of_load = work_at(terms.work, adaptive.cap, height);
-        let count = match address {
-            Some(address) if weight != 0 => self.networks.note(address, weight, now.ms),
-            Some(address) => self.networks.count(address, now.ms),
-            None => 0,
-        };
-        let shift = doublings(count, adaptive.per_prefix);
         let factor = 1_u32.checked_shl(shift).unwrap_or(u32::MAX);
         terms.work = of_load
             .saturating_mul(factor)
@@ -573,29 +583,31 @@ impl CoreState {
             .min(realm.keys.level_count())
     }
 
-    /// Whether the visitor has a token for the level that only the address is wrong of, and has not had it
-    /// anew too often.
-    fn is_rebind(
+    /// The visitor's token for the level that only the address is wrong of, unless it was had anew too often.
+    fn rebound(
         &mut self,
         realm: &Realm,
         level: u8,
         visitor: &Visitor<'_>,
         visit: &Visit<'_>,
         now: Now,
-    ) -> bool {
+    ) -> Option<Token> {
         let cookies = visitor.all_cookies();
-        match realm
-            .keys
-            .validate_cookies(&realm.cookies, cookies, level, visit)
-        {
+        match realm.keys.validate_cookies(
+            realm.own_cookies(visitor.is_secure),
+            cookies,
+            level,
+            visit,
+        ) {
             Err(Refusal {
                 reason: Reason::Address,
                 token: Some(token),
             }) => {
-                is_rebindable(realm, &token, now.unix_s)
-                    && self.networks.note_token(token.id, now.ms) <= MAX_REBINDS
+                let is_rebound = is_rebindable(realm, level, &token, now.unix_s)
+                    && self.networks.note_token(token.id, now.ms) <= MAX_REBINDS;
+                is_rebound.then_some(token)
             }
-            _ => false,
+            _ => None,
         }
     }
 }
@@ -611,8 +623,16 @@ fn visit<'a>(scope: &'a Scope<'a>, visitor: &Visitor<'a>, now_unix_s: u64) -> Vi
 }
 
 /// Whether a token that only the address is wrong of may be had anew for less work.
-fn is_rebindable(realm: &Realm, token: &Token, unix_s: u64) -> bool {
+///
+/// The new one is over when the old one is, so that one puzzle is good for its time and no longer, however
+/// often its visitor moves. Near that end there is little to be had, and all of the work is due.
+fn is_rebindable(realm: &Realm, level: u8, token: &Token, unix_s: u64) -> bool {
     // Who did nothing for a token has no work to be spared.
     let is_earned = matches!(token.class(), Class::Pow | Class::Pbkdf2 | Class::Captcha);
-    is_earned && token.age_s(unix_s) < realm.rebind_max_age_s
+    let age_s = token.age_s(unix_s);
+    let has_time = realm.level(level).is_some_and(|level| {
+        let duration_s = u64::from(level.level.duration_s);
+        age_s < duration_s - duration_s / u64::from(REBIND_SHARE)
+    });
+    is_earned && has_time && age_s < realm.rebind_max_age_s
 }

@@ -30,6 +30,7 @@ pub(super) fn push_no_js(
         work: 0,
         parts: 0,
         iterations: 0,
+        anew_of: None,
     };
     let signed = realm.keys.issue(&terms, id, visit).and_then(|issued| {
         let signature = realm.keys.sign_return(&issued, url, visit)?;
