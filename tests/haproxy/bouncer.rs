@@ -614,21 +614,17 @@ pub(crate) fn requests_that_are_too_long_to_be_asked_about_do_not_pass(version: 
         wait_for_status(&haproxy, FREE, 200);
         let long = |len: usize| format!("/{}", "x".repeat(len));
         // A path is in the message twice.
-        for request in [
-            Request::get(&long(34_000)),
-            Request::post(&long(10_000), vec![b'x'; 51_200]),
-        ] {
-            let send = |client| send(&haproxy, client, request.clone());
-            if version.has_multiplexer() {
-                assert_eq!(send(FREE).status, refused);
-                assert_eq!(send(SUSPECT).status, refused);
-                assert_ne!(send(BANNED).status, 200);
-            } else {
-                // In fragments it fits.
-                assert_passed(&send(FREE));
-                assert_page(&send(SUSPECT), 200, &["x-captcha"]);
-                assert_eq!(send(BANNED).status, 403);
-            }
+        let request = Request::get(&long(34_000));
+        let send = |client| send(&haproxy, client, request.clone());
+        if version.has_multiplexer() {
+            assert_eq!(send(FREE).status, refused);
+            assert_eq!(send(SUSPECT).status, refused);
+            assert_ne!(send(BANNED).status, 200);
+        } else {
+            // In fragments it fits.
+            assert_passed(&send(FREE));
+            assert_page(&send(SUSPECT), 200, &["x-captcha"]);
+            assert_eq!(send(BANNED).status, 403);
         }
     }
     binary.finish();
@@ -694,6 +690,59 @@ pub(crate) fn no_length_is_a_way_past_the_agent(version: Version) {
             assert_eq!(status, expected, "tune.bufsize {size}, {sample}");
             assert_eq!(get(&haproxy, BANNED).status, 403);
             assert_passed(&get(&haproxy, FREE));
+        }
+    }
+    binary.finish();
+}
+
+/// AppSec judges the whole of a body, whatever room its head leaves it in HAProxy's buffer, or none of it, where
+/// it is longer than the samples send.
+pub(crate) fn no_body_is_judged_by_its_beginning(version: Version) {
+    let stub = ProviderStub::start();
+    let appsec = ProviderStub::judging(judged_by_appsec);
+    let agent = Agent::prepare(&stub, "192.0.2.1,ban\n");
+    let text = settings_with_appsec(&agent.list, stub.address, appsec.address);
+    // The stub is not to be late: without its word a request passes.
+    fs::write(
+        &agent.config,
+        text.replace("350ms", "4s").replace("= 400", "= 4500"),
+    )
+    .expect("a file of ours");
+    let binary = agent.start();
+    for sample in ["crowdsec.cfg", "crowdsec-fail-closed.cfg"] {
+        let haproxy = start(version, sample, &agent.folder);
+        wait_for_status(&haproxy, FREE, 200);
+        let request = |path: usize, header: usize| {
+            let path = format!("/{}", "x".repeat(path));
+            Request::of("POST", "test", &path).header("x-long", "x".repeat(header))
+        };
+        let ending_in = |end: &str, len: usize| format!("{}{end}", "x".repeat(len - end.len()));
+        for send in [send, send_over_http2] {
+            // The longest there is with the longest head.
+            for (end, status) in [("good", 200), ("evil", 403)] {
+                let request = request(2000, 7900);
+                let whole = request.clone().body(ending_in(end, 51_200));
+                assert_eq!(send(&haproxy, FREE, whole).status, status, "{end}");
+                let pieces = request.chunked_body(&ending_in(end, 51_000));
+                assert_eq!(send(&haproxy, FREE, pieces).status, status, "{end}");
+            }
+            for request in [request(2100, 0), request(0, 8300)] {
+                let whole = request.clone().body("x");
+                assert_eq!(send(&haproxy, FREE, whole).status, 431);
+                let pieces = request.chunked_body("x");
+                assert_eq!(send(&haproxy, FREE, pieces).status, 431);
+            }
+        }
+        let ip: IpAddr = FREE.parse().expect("an address");
+        for (header, len) in [(20_000, 50_000), (40_000, 45_000), (64_200, 20_000)] {
+            let body = ending_in("evil", len);
+            let request = request(0, header);
+            for request in [request.clone().body(&*body), request.chunked_body(&body)] {
+                // HAProxy may be gone before it has taken all of it.
+                let answer = request.behind_proxy(ip).send(&haproxy.socket());
+                let has_passed = answer.is_ok_and(|answer| answer.header("x-app") == "1");
+                assert!(!has_passed, "{sample}, a head of {header}, a body of {len}");
+            }
         }
     }
     binary.finish();

@@ -75,6 +75,7 @@ scenarios! {
     bouncer::appsec_judges_requests_over_http_1_and_2,
     bouncer::requests_that_are_too_long_to_be_asked_about_do_not_pass,
     bouncer::no_length_is_a_way_past_the_agent,
+    bouncer::no_body_is_judged_by_its_beginning,
     challenge::a_browser_passes_and_nobody_else,
     challenge::cookies_are_for_one_host_or_a_trusted_domain,
     challenge::pages_are_for_who_navigates,
