@@ -27,6 +27,9 @@ const FREE: &str = "10.1.1.1";
 /// The socket of the frontend that makes HTTP/2 of HTTP/1.1.
 const TO_HTTP2: &str = "to-http2.sock";
 
+/// The line of the samples, which tests make another one of.
+const BUFSIZE: &str = "    tune.bufsize 65536\n";
+
 const FORM: &str = "application/x-www-form-urlencoded";
 
 /// What a stub answers to a head in lower case and a body: a status and JSON.
@@ -175,6 +178,11 @@ url = \"http://{provider}/siteverify\"
 
 /// Starts HAProxy with a sample, whose application sets a cookie. `agent` has the agent's socket.
 fn start(version: Version, sample: &str, agent: &Folder) -> Haproxy {
+    start_with(version, sample, BUFSIZE, agent)
+}
+
+/// The same with buffers of another size.
+fn start_with(version: Version, sample: &str, bufsize: &str, agent: &Folder) -> Haproxy {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let dist = root.join("dist").join(match version.has_multiplexer() {
         true => "haproxy-3.1",
@@ -197,6 +205,7 @@ fn start(version: Version, sample: &str, agent: &Folder) -> Haproxy {
             ("/etc/haproxy/crowdsec.spoe.cfg", &path(&own, "spoe.cfg")),
             ("/usr/share/ringspoa/pages", &pages),
             ("bind :80", &bind),
+            (BUFSIZE, bufsize),
             ("127.0.0.1:8000", &origin),
             ("/run/ringspoa/ringspoa.sock", &path(agent, "spop.sock")),
             // So that the test waits less; checks come every 1 or 2 s in the samples.
@@ -536,15 +545,19 @@ fn judged_by_appsec(head: &str, body: &str) -> (u16, &'static str) {
     }
 }
 
+/// The settings with an AppSec.
+fn settings_with_appsec(list: &Path, provider: SocketAddr, appsec: SocketAddr) -> String {
+    format!(
+        "{}\n[remediation.appsec]\nurl = \"http://{appsec}/\"\napi-key = \"waf-key\"\ntimeout = \"350ms\"\n",
+        settings(list, provider, "mailto:x@example"),
+    )
+}
+
 pub(crate) fn appsec_judges_requests_over_http_1_and_2(version: Version) {
     let stub = ProviderStub::start();
     let appsec = ProviderStub::judging(judged_by_appsec);
     let agent = Agent::prepare(&stub, "192.0.2.1,ban\n");
-    let text = format!(
-        "{}\n[remediation.appsec]\nurl = \"http://{}/\"\napi-key = \"waf-key\"\ntimeout = \"350ms\"\n",
-        settings(&agent.list, stub.address, "mailto:x@example"),
-        appsec.address
-    );
+    let text = settings_with_appsec(&agent.list, stub.address, appsec.address);
     fs::write(&agent.config, text).expect("a file of ours");
     let binary = agent.start();
     let haproxy = start(version, "crowdsec.cfg", &agent.folder);
@@ -601,20 +614,134 @@ pub(crate) fn requests_that_are_too_long_to_be_asked_about_do_not_pass(version: 
         wait_for_status(&haproxy, FREE, 200);
         let long = |len: usize| format!("/{}", "x".repeat(len));
         // A path is in the message twice.
-        for request in [
-            Request::get(&long(34_000)),
-            Request::post(&long(10_000), vec![b'x'; 51_200]),
-        ] {
-            let send = |client| send(&haproxy, client, request.clone());
-            if version.has_multiplexer() {
-                assert_eq!(send(FREE).status, refused);
-                assert_eq!(send(SUSPECT).status, refused);
-                assert_ne!(send(BANNED).status, 200);
-            } else {
-                // In fragments it fits.
-                assert_passed(&send(FREE));
-                assert_page(&send(SUSPECT), 200, &["x-captcha"]);
-                assert_eq!(send(BANNED).status, 403);
+        let request = Request::get(&long(34_000));
+        let send = |client| send(&haproxy, client, request.clone());
+        if version.has_multiplexer() {
+            assert_eq!(send(FREE).status, refused);
+            assert_eq!(send(SUSPECT).status, refused);
+            assert_ne!(send(BANNED).status, 200);
+        } else {
+            // In fragments it fits.
+            assert_passed(&send(FREE));
+            assert_page(&send(SUSPECT), 200, &["x-captcha"]);
+            assert_eq!(send(BANNED).status, 403);
+        }
+    }
+    binary.finish();
+}
+
+/// The same where buffers are larger than the agent's frames, as large as what it puts together from fragments,
+/// and larger, and as small as they are by default: what AppSec would refuse does not come to the application.
+pub(crate) fn no_length_is_a_way_past_the_agent(version: Version) {
+    let stub = ProviderStub::start();
+    let appsec = ProviderStub::judging(judged_by_appsec);
+    let agent = Agent::prepare(&stub, "192.0.2.1,ban\n192.0.2.2,captcha\n");
+    let text = settings_with_appsec(&agent.list, stub.address, appsec.address);
+    // The stub is not to be late: without its word a request passes.
+    fs::write(
+        &agent.config,
+        text.replace("350ms", "4s").replace("= 400", "= 4500"),
+    )
+    .expect("a file of ours");
+    let binary = agent.start();
+    for (sample, refused) in [("crowdsec.cfg", 431), ("crowdsec-fail-closed.cfg", 503)] {
+        for size in [16_384, 131_072, 262_144] {
+            let bufsize = format!("    tune.bufsize {size}\n");
+            let haproxy = start_with(version, sample, &bufsize, &agent.folder);
+            wait_for_status(&haproxy, FREE, 200);
+            // In thirds of a buffer, as the URL is in a message twice.
+            let part = "x".repeat(size / 10 * 3);
+            let most = "x".repeat(size / 10 * 8);
+            let body = vec![b'x'; 51_200.min(size / 2)];
+            for (what, request) in [
+                ("a path", Request::get(&format!("/evil{part}"))),
+                ("a longer path", Request::get(&format!("/evil{most}"))),
+                ("a query", Request::get(&format!("/?evil{most}"))),
+                ("a header", Request::get("/evil").header("x-long", &most)),
+                (
+                    "a path and a header",
+                    Request::get(&format!("/evil{part}")).header("x-long", &part),
+                ),
+                (
+                    "all of it",
+                    Request::post(&format!("/evil{part}"), body)
+                        .header("x-long", &part[..part.len() / 2]),
+                ),
+                ("a method", Request::of(&most, "test", "/evil")),
+            ] {
+                for client in [FREE, SUSPECT, BANNED] {
+                    let response = send(&haproxy, client, request.clone());
+                    assert_eq!(
+                        response.header("x-app"),
+                        "",
+                        "{what}, tune.bufsize {size}, {sample}, {client}: {}",
+                        response.status
+                    );
+                }
+            }
+            // What fits no frame, or not what the agent puts together, is refused for just that.
+            let request = Request::get("/").header("x-long", &most);
+            let status = send(&haproxy, FREE, request).status;
+            let expected = match (size, version.has_multiplexer()) {
+                (16_384, _) => 200,
+                (_, true) => refused,
+                (_, false) => 431,
+            };
+            assert_eq!(status, expected, "tune.bufsize {size}, {sample}");
+            assert_eq!(get(&haproxy, BANNED).status, 403);
+            assert_passed(&get(&haproxy, FREE));
+        }
+    }
+    binary.finish();
+}
+
+/// AppSec judges the whole of a body, whatever room its head leaves it in HAProxy's buffer, or none of it, where
+/// it is longer than the samples send.
+pub(crate) fn no_body_is_judged_by_its_beginning(version: Version) {
+    let stub = ProviderStub::start();
+    let appsec = ProviderStub::judging(judged_by_appsec);
+    let agent = Agent::prepare(&stub, "192.0.2.1,ban\n");
+    let text = settings_with_appsec(&agent.list, stub.address, appsec.address);
+    // The stub is not to be late: without its word a request passes.
+    fs::write(
+        &agent.config,
+        text.replace("350ms", "4s").replace("= 400", "= 4500"),
+    )
+    .expect("a file of ours");
+    let binary = agent.start();
+    for sample in ["crowdsec.cfg", "crowdsec-fail-closed.cfg"] {
+        let haproxy = start(version, sample, &agent.folder);
+        wait_for_status(&haproxy, FREE, 200);
+        let request = |path: usize, header: usize| {
+            let path = format!("/{}", "x".repeat(path));
+            Request::of("POST", "test", &path).header("x-long", "x".repeat(header))
+        };
+        let ending_in = |end: &str, len: usize| format!("{}{end}", "x".repeat(len - end.len()));
+        for send in [send, send_over_http2] {
+            // The longest there is with the longest head.
+            for (end, status) in [("good", 200), ("evil", 403)] {
+                let request = request(2000, 7900);
+                let whole = request.clone().body(ending_in(end, 51_200));
+                assert_eq!(send(&haproxy, FREE, whole).status, status, "{end}");
+                let pieces = request.chunked_body(&ending_in(end, 51_000));
+                assert_eq!(send(&haproxy, FREE, pieces).status, status, "{end}");
+            }
+            for request in [request(2100, 0), request(0, 8300)] {
+                let whole = request.clone().body("x");
+                assert_eq!(send(&haproxy, FREE, whole).status, 431);
+                let pieces = request.chunked_body("x");
+                assert_eq!(send(&haproxy, FREE, pieces).status, 431);
+            }
+        }
+        let ip: IpAddr = FREE.parse().expect("an address");
+        for (header, len) in [(20_000, 50_000), (40_000, 45_000), (64_200, 20_000)] {
+            let body = ending_in("evil", len);
+            let request = request(0, header);
+            for request in [request.clone().body(&*body), request.chunked_body(&body)] {
+                // HAProxy may be gone before it has taken all of it.
+                let answer = request.behind_proxy(ip).send(&haproxy.socket());
+                let has_passed = answer.is_ok_and(|answer| answer.header("x-app") == "1");
+                assert!(!has_passed, "{sample}, a head of {header}, a body of {len}");
             }
         }
     }

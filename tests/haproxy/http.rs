@@ -47,6 +47,21 @@ impl Request {
         self
     }
 
+    /// With this body in chunks, whose length is not said before.
+    pub(crate) fn chunked_body(mut self, body: &str) -> Self {
+        self.head
+            .extend_from_slice(b"transfer-encoding: chunked\r\n");
+        let mut chunks = Vec::new();
+        for chunk in body.as_bytes().chunks(8192) {
+            chunks.extend(format!("{:x}\r\n", chunk.len()).into_bytes());
+            chunks.extend_from_slice(chunk);
+            chunks.extend_from_slice(b"\r\n");
+        }
+        chunks.extend_from_slice(b"0\r\n\r\n");
+        self.body = Some(chunks);
+        self
+    }
+
     pub(crate) fn post(path: &str, body: Vec<u8>) -> Self {
         let len = body.len();
         let head = format!(

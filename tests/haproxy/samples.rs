@@ -39,6 +39,17 @@ pub(crate) fn replaced(text: &str, replacements: &[(&str, &str)]) -> String {
 
 /// Starts HAProxy with a sample. Its files and sockets, and the agent's, are in `folder`.
 fn start(version: Version, sample: &str, processing: &str, folder: &Folder) -> Haproxy {
+    start_with(version, sample, processing, "", folder)
+}
+
+/// The same behind lines of a global section.
+fn start_with(
+    version: Version,
+    sample: &str,
+    processing: &str,
+    global: &str,
+    folder: &Folder,
+) -> Haproxy {
     let dist =
         Path::new(env!("CARGO_MANIFEST_DIR"))
             .join("dist")
@@ -72,7 +83,7 @@ fn start(version: Version, sample: &str, processing: &str, folder: &Folder) -> H
     own.write(
         "haproxy.cfg",
         &format!(
-            "{config}\nfrontend origin\n    bind unix@{origin}\n    http-request return status 200\n"
+            "{global}{config}\nfrontend origin\n    bind unix@{origin}\n    http-request return status 200\n"
         ),
     );
     own.write(
@@ -114,6 +125,28 @@ pub(crate) fn the_open_sample_asks_and_fails_open(version: Version) {
     assert_eq!(status(&haproxy, "/", ALLOWED), 200);
     binary.finish();
     assert_eq!(status(&haproxy, "/", BANNED), 200, "the agent went");
+}
+
+/// The message has the address alone, whatever else a request has.
+pub(crate) fn no_length_is_a_way_past_the_open_sample(version: Version) {
+    let folder = Folder::new();
+    let binary = Binary::start(&folder, &agent(&folder), &[]);
+    for size in [16_384, 131_072] {
+        let global = format!("global\n    tune.bufsize {size}\n");
+        let haproxy = start_with(version, FAIL_OPEN, "10s", &global, &folder);
+        let most = "x".repeat(size / 10 * 8);
+        for request in [
+            Request::get(&format!("/{most}")),
+            Request::get("/").header("x-long", &most),
+        ] {
+            for (client, expected) in [(BANNED, 403), (ALLOWED, 200)] {
+                let ip: IpAddr = client.parse().expect("an address");
+                let status = haproxy.send(&request.clone().behind_proxy(ip)).status;
+                assert_eq!(status, expected, "tune.bufsize {size}, {client}");
+            }
+        }
+    }
+    binary.finish();
 }
 
 /// Without an agent nobody passes, and the monitor says so; it comes back with the agent.
