@@ -185,7 +185,8 @@ impl std::fmt::Display for CloseReason {
 enum Reply {
     Hello,
     Disconnect(Status),
-    /// Tells HAProxy to stop sending fragments: an ACK with ABORT.
+    /// Tells HAProxy that a frame was given up: an ACK with ABORT. Only once the last fragment is here: HAProxy
+    /// up to 3.0 that still sends some may have all others of this connection wait until they time out.
     Abort(NotifyId),
 }
 
@@ -599,17 +600,19 @@ impl Connection {
             self.reassembly = Reassembly::Done;
             return Event::Notify(id, Messages::new(&self.payload));
         }
+        if !aborted {
+            self.reply = Some(Reply::Abort(id));
+        }
         self.payload.clear();
         self.reassembly = Reassembly::None;
         Event::Handled
     }
 
-    /// Keeps a fragment, or gives the frame up if it gets too long.
+    /// Keeps a fragment, or gives the frame up if it gets too long, which HAProxy is told after its last one.
     fn collect(&mut self, id: NotifyId, fragment: &[u8]) {
         if self.payload.len() + fragment.len() > self.limits.max_reassembly_len {
             self.payload = Vec::new();
             self.reassembly = Reassembly::Dropping(id);
-            self.reply = Some(Reply::Abort(id));
         } else {
             self.payload.extend_from_slice(fragment);
         }
