@@ -305,7 +305,12 @@ impl LapiConfig {
 pub struct WarmConfig {
     /// The file. It is replaced as a whole, by a file beside it.
     pub path: PathBuf,
-    /// How often it is written if something changed; default 5 min. It is written at the end too.
+    /// How soon it is written after a LAPI's first answer, and after one that changed something; default 2 s.
+    /// Many changes are written at a time: after each megabyte it pauses for a second, and twenty times as
+    /// long as writing took.
+    pub write_after: Duration,
+    /// How often it is written at least, for the time of the last answer; default 5 min. It is written at the
+    /// end too.
     pub write_every: Duration,
     /// A larger file is neither written nor read, in bytes; default 512 MiB, which are some 20 million
     /// decisions.
@@ -318,6 +323,7 @@ impl WarmConfig {
     pub fn new(path: impl Into<PathBuf>) -> Self {
         Self {
             path: path.into(),
+            write_after: Duration::from_secs(2),
             write_every: Duration::from_secs(300),
             max_len: 512 << 20,
         }
