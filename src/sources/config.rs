@@ -227,7 +227,7 @@ pub struct LapiConfig {
     /// unless an answer was lost.
     pub resync_after: Duration,
     /// After failures it is asked again after 1 s, then after twice as long each time, up to this;
-    /// default 30 s. A quarter more or less at random.
+    /// default 10 s. A quarter more or less at random.
     pub retry_at_most: Duration,
     /// How long beyond its end a decision holds, so that it does not end before the LAPI says so;
     /// default twice `update_frequency`, and at least 10 s.
@@ -283,7 +283,7 @@ impl LapiConfig {
             dedup: false,
             resync_every: Duration::from_secs(3_600),
             resync_after: Duration::from_secs(180),
-            retry_at_most: Duration::from_secs(30),
+            retry_at_most: Duration::from_secs(10),
             grace: None,
             stale_policy: StalePolicy::Keep,
             timeouts: LapiTimeouts::default(),
