@@ -261,6 +261,20 @@ impl Owner {
         if is_first || changes.added + changes.renewed + changes.removed > 0 {
             self.note_change();
         }
+        let name = state.name();
+        if is_first {
+            tracing::info!(
+                "decisions of {name}: the LAPI has answered, with {}",
+                answer.new_count()
+            );
+        } else {
+            tracing::debug!(
+                "decisions of {name}: {} added, {} renewed, {} deleted",
+                changes.added,
+                changes.renewed,
+                changes.removed
+            );
+        }
         state.update(|status| {
             *match is_full {
                 true => &mut status.full_count,
