@@ -13,7 +13,7 @@ use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use clap::Args;
-use ringspoa::agents::remediation::{CountryCode, Found, Remediation, Snapshot, Subject};
+use ringspoa::agents::remediation::{CountryCode, Found, Network, Remediation, Snapshot, Subject};
 use ringspoa::sources::{FileFormat, FilesConfig, Readiness, SourceConfig, Sources, SourcesConfig};
 use serde_json::{Value, json};
 
@@ -32,7 +32,7 @@ use crate::config::Settings;
 #[derive(Debug, Args)]
 pub(crate) struct Lookup {
     /// Address to look up
-    #[arg(value_name = "ADDR")]
+    #[arg(value_name = "ADDR", value_parser = address)]
     address: IpAddr,
     /// Configuration file of `ringspoa serve` [default: none, for the embedded list]
     #[arg(long, value_name = "FILE")]
@@ -66,6 +66,9 @@ pub(crate) struct Table {
     /// unless its `origin` says another
     #[arg(long, value_name = "ORIGIN")]
     origin: Option<String>,
+    /// Only decisions on this address or range, on what is in it, and on ranges around it
+    #[arg(long, value_name = "RANGE", conflicts_with = "count")]
+    on: Option<Network>,
     /// List no more than so many [default: all]
     #[arg(long, value_name = "COUNT", conflicts_with = "count")]
     limit: Option<usize>,
@@ -105,6 +108,18 @@ impl Shown {
             text,
             is_partial: false,
         }
+    }
+}
+
+/// One address, or a hint what to do about a range.
+fn address(text: &str) -> Result<IpAddr, String> {
+    match text.parse::<Network>() {
+        Ok(network) if network.is_address() => Ok(network.first()),
+        Ok(range) => Err(format!(
+            "want one address; the decisions on a range are listed by \
+             'ringspoa table --config FILE --on {range}'"
+        )),
+        Err(_) => Err("want an address, as in 192.0.2.7 or 2001:db8::7".to_owned()),
     }
 }
 
@@ -527,7 +542,7 @@ impl Table {
     fn rows(&self, decisions: &Decisions, snapshot: &Snapshot) -> String {
         let mut all: Vec<_> = snapshot
             .iter()
-            .filter(|one| self.is_of(one.origin()))
+            .filter(|one| self.is_of(one.origin()) && self.is_on(one.subject()))
             .collect();
         all.sort_by_cached_key(|one| (one.subject(), one.kind().index(), one.id(), one.expiry()));
         let total = all.len();
@@ -575,6 +590,16 @@ impl Table {
             }
         }
         note
+    }
+
+    fn is_on(&self, subject: Subject) -> bool {
+        let Some(wanted) = self.on else {
+            return true;
+        };
+        let Subject::Network(network) = subject else {
+            return false;
+        };
+        wanted.contains(network.first()) || network.contains(wanted.first())
     }
 
     fn is_of(&self, origin: &str) -> bool {

@@ -449,6 +449,36 @@ fn decisions_are_listed_and_counted() {
 }
 
 #[test]
+fn decisions_on_a_range_are_listed() {
+    let folder = Folder::new("range");
+    let config = folder.config();
+    for (range, expected) in [
+        (
+            "192.0.2.0/28",
+            &["192.0.2.0/24", "192.0.2.0/28", "192.0.2.7", "192.0.2.7"][..],
+        ),
+        ("192.0.2.128/25", &["192.0.2.0/24", "192.0.2.200"]),
+        ("203.0.113.9", &["203.0.113.9"]),
+        ("9.9.9.0/24", &[]),
+    ] {
+        let object = json("table", &config, &["--on", range]);
+        let rows = object["decisions"].as_array().unwrap().iter();
+        let mut values: Vec<_> = rows.map(|row| row["value"].as_str().unwrap()).collect();
+        values.sort_unstable();
+        assert_eq!(values, expected, "{range}");
+    }
+    let output = ringspoa("lookup", Some(&config), &["192.0.2.0/28"]);
+    assert_eq!(output.status.code(), Some(2));
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        told.contains("want one address") && told.contains("--on 192.0.2.0/28"),
+        "{told}"
+    );
+    let object = json("lookup", &config, &["192.0.2.7/32"]);
+    assert_eq!(object["address"], "192.0.2.7");
+}
+
+#[test]
 fn what_cannot_be_read_is_refused() {
     let folder = Folder::new("refused");
     let config = folder.config();
