@@ -4,7 +4,7 @@
 //! They read the files that the configuration names, and what a server keeps of LAPIs on disk. They ask no
 //! LAPI: it answers a key with what changed since its last question, and so the server would miss that.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::io::{self, ErrorKind, Write};
 use std::net::IpAddr;
@@ -13,7 +13,7 @@ use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use clap::Args;
-use ringspoa::agents::remediation::{CountryCode, Found, Remediation, Snapshot, Subject};
+use ringspoa::agents::remediation::{CountryCode, Found, Network, Remediation, Snapshot, Subject};
 use ringspoa::sources::{FileFormat, FilesConfig, Readiness, SourceConfig, Sources, SourcesConfig};
 use serde_json::{Value, json};
 
@@ -23,14 +23,16 @@ use crate::config::Settings;
 ///
 /// It shows every decision on the address or a network around it, which of them holds, and why the others
 /// do not. It reads the files that the configuration names, and the state-file for what CrowdSec's LAPI
-/// said before that was written, at most 5 minutes ago and at a stop; the LAPI itself is not asked, as the
-/// server would miss what it says. What AppSec or a captcha make of a request is not known here.
+/// said, which a server writes within seconds of a change; the LAPI itself is not asked, as the server
+/// would miss what it says. Where that is not known and nothing else turns the address away, the answer is
+/// "unknown". What AppSec or a captcha make of a request is not known here.
 ///
-/// Exit codes: 0 when shown, 1 if it cannot be written, 2 for bad flags or files that cannot be read.
+/// Exit codes: 0 when shown, 1 if it cannot be written, 2 for bad flags or files that cannot be read, 3 if
+/// the answer depends on decisions that are not known here.
 #[derive(Debug, Args)]
 pub(crate) struct Lookup {
     /// Address to look up
-    #[arg(value_name = "ADDR")]
+    #[arg(value_name = "ADDR", value_parser = address)]
     address: IpAddr,
     /// Configuration file of `ringspoa serve` [default: none, for the embedded list]
     #[arg(long, value_name = "FILE")]
@@ -53,15 +55,20 @@ pub(crate) struct Lookup {
 /// They are read as `ringspoa lookup` does, and listed by their value, a line each; with --count a line
 /// has the number of those with an origin, scope and remediation.
 ///
-/// Exit codes: 0 when shown, 1 if it cannot be written, 2 for bad flags or files that cannot be read.
+/// Exit codes: 0 when shown, 1 if it cannot be written, 2 for bad flags or files that cannot be read, 3 if
+/// those of a source are not known here.
 #[derive(Debug, Args)]
 pub(crate) struct Table {
     /// Configuration file of `ringspoa serve`
     #[arg(long, value_name = "FILE")]
     config: PathBuf,
-    /// Only decisions of this origin; lists stands for lists:NAME too
+    /// Only decisions of this origin; lists stands for lists:NAME too. Those of a file have the file's name,
+    /// unless its `origin` says another
     #[arg(long, value_name = "ORIGIN")]
     origin: Option<String>,
+    /// Only decisions on this address or range, on what is in it, and on ranges around it
+    #[arg(long, value_name = "RANGE", conflicts_with = "count")]
+    on: Option<Network>,
     /// List no more than so many [default: all]
     #[arg(long, value_name = "COUNT", conflicts_with = "count")]
     limit: Option<usize>,
@@ -83,9 +90,42 @@ pub(crate) fn run_table(arguments: &Table, usage: u8) -> ExitCode {
     print(arguments.text(), usage)
 }
 
-fn print(text: Result<String, String>, usage: u8) -> ExitCode {
-    let text = match text {
-        Ok(text) => text,
+/// Of more origins than this only the number is shown.
+const SHOWN_ORIGINS: usize = 20;
+
+/// The exit code where the decisions of a source matter and are not known.
+const NOT_KNOWN: u8 = 3;
+
+/// What is shown, and whether decisions that are not known would be part of it.
+struct Shown {
+    text: String,
+    is_partial: bool,
+}
+
+impl Shown {
+    const fn whole(text: String) -> Self {
+        Self {
+            text,
+            is_partial: false,
+        }
+    }
+}
+
+/// One address, or a hint what to do about a range.
+fn address(text: &str) -> Result<IpAddr, String> {
+    match text.parse::<Network>() {
+        Ok(network) if network.is_address() => Ok(network.first()),
+        Ok(range) => Err(format!(
+            "want one address; the decisions on a range are listed by \
+             'ringspoa table --config FILE --on {range}'"
+        )),
+        Err(_) => Err("want an address, as in 192.0.2.7 or 2001:db8::7".to_owned()),
+    }
+}
+
+fn print(shown: Result<Shown, String>, usage: u8) -> ExitCode {
+    let Shown { text, is_partial } = match shown {
+        Ok(shown) => shown,
         Err(error) => {
             crate::complain(&error);
             return ExitCode::from(usage);
@@ -97,6 +137,7 @@ fn print(text: Result<String, String>, usage: u8) -> ExitCode {
             crate::complain(&format!("cannot write what was found: {error}"));
             ExitCode::FAILURE
         }
+        _ if is_partial => ExitCode::from(NOT_KNOWN),
         _ => ExitCode::SUCCESS,
     }
 }
@@ -106,7 +147,23 @@ struct Decisions {
     sources: Sources,
     priorities: BTreeMap<String, u8>,
     settings: Settings,
+    ages: Vec<Age>,
 }
+
+/// How old it is what a source says.
+struct Age {
+    name: String,
+    is_lapi: bool,
+    /// Of a LAPI, when it said that, in seconds since 1970.
+    kept_at: Option<u64>,
+    /// The same in words.
+    text: String,
+    /// Why it is not known what it says.
+    unknown: Option<String>,
+}
+
+/// A server writes the state every 5 minutes at least.
+const LATE: u64 = 600;
 
 impl Decisions {
     /// `None` if the configuration names no list at all.
@@ -130,11 +187,35 @@ impl Decisions {
             }
             (None, None) => return Ok(None),
         };
+        let ages = ages(&sources, &settings);
         Ok(Some(Self {
             sources,
             priorities,
             settings,
+            ages,
         }))
+    }
+
+    /// The sources whose decisions are not known here.
+    fn unknown_sources(&self) -> Vec<&str> {
+        let unknown = self.ages.iter().filter(|age| age.unknown.is_some());
+        unknown.map(|age| &*age.name).collect()
+    }
+
+    /// That there are such, and why.
+    fn unknown(&self) -> Option<String> {
+        let reasons = self.ages.iter().filter_map(|age| {
+            let reason = age.unknown.as_ref()?;
+            let name = &age.name;
+            Some(format!("decisions of {name} are not known here ({reason})"))
+        });
+        let reasons: Vec<_> = reasons.collect();
+        (!reasons.is_empty()).then(|| reasons.join("; "))
+    }
+
+    /// Since when there may be decisions of LAPIs that are not known here.
+    fn as_of(&self) -> Option<u64> {
+        self.ages.iter().filter_map(|age| age.kept_at).min()
     }
 
     fn snapshot(&self) -> std::sync::Arc<Snapshot> {
@@ -148,55 +229,27 @@ impl Decisions {
         (name.to_owned(), path.map(|path| path.display().to_string()))
     }
 
+    fn is_of_lapi(&self, found: &Found<'_>) -> bool {
+        let (name, _) = self.source(found);
+        self.ages.iter().any(|age| age.is_lapi && age.name == name)
+    }
+
     fn priority(&self, found: &Found<'_>) -> u8 {
         let (name, _) = self.source(found);
         self.priorities.get(&name).copied().unwrap_or_default()
     }
 
-    /// How old it is what each source says, in words.
-    fn ages(&self) -> Vec<(String, Option<u64>, String)> {
-        let status = self.sources.status();
-        let remediation = self.settings.remediation.as_ref();
-        let state_file = remediation.and_then(|remediation| remediation.state_file());
-        let state_file = state_file.map(|path| path.display().to_string());
-        let failure = status.warm_failure.map(|failure| failure.text);
-        let age = |source: ringspoa::sources::SourceStatus| {
-            if !source.is_lapi {
-                return (source.name, None, "its files as they are now".to_owned());
-            }
-            let kept_at = source.last_success_unix_s;
-            let kept_at = kept_at.filter(|_| source.readiness == Readiness::Warm);
-            let text = match (kept_at, &state_file, &failure) {
-                (Some(at), Some(file), _) => format!(
-                    "what {file} has of its answer {} ago; it was not asked now",
-                    age_of(now().saturating_sub(at))
-                ),
-                (_, _, Some(failure)) => format!("not known here: {failure}"),
-                (_, Some(file), None) => format!(
-                    "not known here: a server that has its answer writes {file}, which has none of it"
-                ),
-                (_, None, None) => {
-                    "not known here: with state-file in [remediation] a server keeps \
-                                    what it has"
-                        .to_owned()
-                }
-            };
-            (source.name, kept_at, text)
-        };
-        status.sources.into_iter().map(age).collect()
-    }
-
     fn json_sources(&self) -> Vec<Value> {
-        let ages = self.ages().into_iter();
-        ages.map(|(name, kept_at, text)| {
-            json!({ "name": name, "kept_at": kept_at.map(date), "what": text })
-        })
+        let ages = self.ages.iter();
+        ages.map(
+            |age| json!({ "name": age.name, "kept_at": age.kept_at.map(date), "what": age.text }),
+        )
         .collect()
     }
 
     fn text_sources(&self, out: &mut String) {
         out.push_str("sources:\n");
-        for (name, _, text) in self.ages() {
+        for Age { name, text, .. } in &self.ages {
             let _ = writeln!(out, "  {name}: {text}");
         }
     }
@@ -270,6 +323,54 @@ impl Decisions {
     }
 }
 
+/// How old it is what each source says.
+fn ages(sources: &Sources, settings: &Settings) -> Vec<Age> {
+    let status = sources.status();
+    let remediation = settings.remediation.as_ref();
+    let state_file = remediation.and_then(|remediation| remediation.state_file());
+    let state_file = state_file.map(|path| path.display().to_string());
+    let failure = status.warm_failure.map(|failure| failure.text);
+    let age = |source: ringspoa::sources::SourceStatus| {
+        let mut age = Age {
+            name: source.name,
+            is_lapi: source.is_lapi,
+            kept_at: None,
+            text: "its files as they are now".to_owned(),
+            unknown: None,
+        };
+        if !source.is_lapi {
+            return age;
+        }
+        let kept_at = source.last_success_unix_s;
+        age.kept_at = kept_at.filter(|_| source.readiness == Readiness::Warm);
+        if let (Some(at), Some(file)) = (age.kept_at, &state_file) {
+            let seconds = now().saturating_sub(at);
+            let late = match seconds > LATE {
+                true => "; no server has had and written an answer since",
+                false => "",
+            };
+            age.text = format!(
+                "what {file} has of its answer {} ago; it was not asked now{late}",
+                age_of(seconds)
+            );
+            return age;
+        }
+        let reason = match (&state_file, &failure) {
+            (_, Some(failure)) => failure.clone(),
+            (Some(file), None) => {
+                format!("a server that has its answer writes {file}, which has none of it")
+            }
+            (None, None) => {
+                "with state-file in [remediation] a server keeps what it has".to_owned()
+            }
+        };
+        age.text = format!("not known here: {reason}");
+        age.unknown = Some(reason);
+        age
+    };
+    status.sources.into_iter().map(age).collect()
+}
+
 /// How close to the address a decision is.
 fn rank(subject: Subject) -> u8 {
     match subject {
@@ -294,7 +395,7 @@ fn is_same(one: &Found<'_>, other: &Found<'_>) -> bool {
 }
 
 impl Lookup {
-    fn text(&self) -> Result<String, String> {
+    fn text(&self) -> Result<Shown, String> {
         let Some(decisions) = Decisions::read(self.config.as_deref())? else {
             return self.of_embedded();
         };
@@ -328,6 +429,26 @@ impl Lookup {
                 (winner.remediation(), because)
             }
         };
+        let (mut answer, mut because) = (answer.as_str(), because);
+        let unknown = decisions.unknown().filter(|_| allowed.is_none());
+        // What turns away is hardly ever taken back by another decision; what passes often is.
+        let turns_away = winner.is_some_and(|winner| winner.remediation() >= Remediation::Captcha);
+        let is_partial = unknown.is_some() && !turns_away;
+        let as_of = decisions.as_of().filter(|_| allowed.is_none());
+        let mut first = match unknown {
+            Some(unknown) if is_partial => {
+                (answer, because) = ("unknown", unknown);
+                format!("unknown: {because}")
+            }
+            Some(unknown) => {
+                let _ = write!(because, "; {unknown}, and may say otherwise");
+                format!("{answer}, because {because}")
+            }
+            None => format!("{answer}, because {because}"),
+        };
+        if let Some(at) = as_of {
+            let _ = write!(first, ", as of {} ago", age_of(now().saturating_sub(at)));
+        }
         // The first of those that are the same in all.
         let holds = winner.and_then(|winner| all.iter().position(|one| is_same(one, &winner)));
         let holds = holds.filter(|_| allowed.is_none());
@@ -346,25 +467,38 @@ impl Lookup {
             });
             let object = json!({
                 "address": self.address,
-                "answer": answer.as_str(),
+                "answer": answer,
                 "because": because,
+                "as_of": as_of.map(date),
+                "unknown_sources": decisions.unknown_sources(),
                 "decisions": rows.collect::<Vec<_>>(),
                 "sources": decisions.json_sources(),
             });
-            return Ok(format!("{object}\n"));
+            let text = format!("{object}\n");
+            return Ok(Shown { text, is_partial });
         }
-        let mut out = format!("{}: {answer}, because {because}\n", self.address);
+        let mut out = format!("{}: {first}\n", self.address);
         for (index, found) in all.iter().enumerate() {
             let mark = if holds == Some(index) { '*' } else { '-' };
             let _ = writeln!(out, "{mark} {}", decisions.text_decision(found));
             let _ = writeln!(out, "    {}", why(index, found));
         }
+        // Scenarios are as many as alerts, and no answer depends on them.
+        let values = all.iter().filter(|found| decisions.is_of_lapi(found));
+        let values: BTreeSet<_> = values.map(|found| found.subject()).collect();
+        for value in values {
+            let _ = writeln!(
+                out,
+                "the LAPI knows the scenario: cscli decisions list --all --value {value}"
+            );
+        }
         decisions.text_sources(&mut out);
-        Ok(out)
+        let text = out;
+        Ok(Shown { text, is_partial })
     }
 
     /// As a server without any configuration answers.
-    fn of_embedded(&self) -> Result<String, String> {
+    fn of_embedded(&self) -> Result<Shown, String> {
         let table = Settings::default().ban_table();
         let (table, origin) = table.map_err(|error| error.to_string())?;
         let (answer, because) = match table.contains(self.address) {
@@ -376,17 +510,20 @@ impl Lookup {
                 "address": self.address,
                 "answer": answer.as_str(),
                 "because": because,
+                "as_of": null,
+                "unknown_sources": [],
                 "decisions": [],
                 "sources": [],
             });
-            return Ok(format!("{object}\n"));
+            return Ok(Shown::whole(format!("{object}\n")));
         }
-        Ok(format!("{}: {answer}, because {because}\n", self.address))
+        let text = format!("{}: {answer}, because {because}\n", self.address);
+        Ok(Shown::whole(text))
     }
 }
 
 impl Table {
-    fn text(&self) -> Result<String, String> {
+    fn text(&self) -> Result<Shown, String> {
         let decisions = Decisions::read(Some(&self.config))?.ok_or_else(|| {
             format!(
                 "{}: it has neither ban-list nor [remediation], and so there is no list to show",
@@ -394,12 +531,18 @@ impl Table {
             )
         })?;
         let snapshot = decisions.snapshot();
-        if self.count {
-            return Ok(self.counts(&decisions, &snapshot));
-        }
+        let text = match self.count {
+            true => self.counts(&decisions, &snapshot),
+            false => self.rows(&decisions, &snapshot),
+        };
+        let is_partial = decisions.unknown().is_some();
+        Ok(Shown { text, is_partial })
+    }
+
+    fn rows(&self, decisions: &Decisions, snapshot: &Snapshot) -> String {
         let mut all: Vec<_> = snapshot
             .iter()
-            .filter(|one| self.is_of(one.origin()))
+            .filter(|one| self.is_of(one.origin()) && self.is_on(one.subject()))
             .collect();
         all.sort_by_cached_key(|one| (one.subject(), one.kind().index(), one.id(), one.expiry()));
         let total = all.len();
@@ -408,18 +551,55 @@ impl Table {
             let rows = all.iter().map(|found| decisions.json_decision(found));
             let object = json!({
                 "total": total,
+                "unknown_sources": decisions.unknown_sources(),
                 "decisions": rows.collect::<Vec<_>>(),
                 "sources": decisions.json_sources(),
             });
-            return Ok(format!("{object}\n"));
+            return format!("{object}\n");
         }
         let mut out = String::new();
         for found in &all {
             let _ = writeln!(out, "{}", decisions.text_decision(found));
         }
-        let _ = writeln!(out, "{} of {total} decisions", all.len());
+        let note = self.note(decisions, snapshot, total);
+        let _ = writeln!(out, "{} of {total} decisions{note}", all.len());
         decisions.text_sources(&mut out);
-        Ok(out)
+        out
+    }
+
+    /// What there is to say about a sum: whose decisions are not in it, and why it may be none.
+    fn note(&self, decisions: &Decisions, snapshot: &Snapshot, total: usize) -> String {
+        let mut note = String::new();
+        let unknown = decisions.unknown_sources();
+        if !unknown.is_empty() {
+            let _ = write!(note, ", without those of {}", unknown.join(" and "));
+        }
+        if total == 0 && self.origin.is_some() {
+            let origins: BTreeSet<_> = snapshot.iter().map(|found| found.origin()).collect();
+            let shown: Vec<_> = origins
+                .iter()
+                .take(SHOWN_ORIGINS)
+                .copied()
+                .map(plain)
+                .collect();
+            if !shown.is_empty() {
+                let _ = write!(note, "; there are decisions of {}", shown.join(", "));
+            }
+            if let Some(rest @ 1..) = origins.len().checked_sub(shown.len()) {
+                let _ = write!(note, " and of {rest} other origins");
+            }
+        }
+        note
+    }
+
+    fn is_on(&self, subject: Subject) -> bool {
+        let Some(wanted) = self.on else {
+            return true;
+        };
+        let Subject::Network(network) = subject else {
+            return false;
+        };
+        wanted.contains(network.first()) || network.contains(wanted.first())
     }
 
     fn is_of(&self, origin: &str) -> bool {
@@ -451,6 +631,7 @@ impl Table {
             });
             let object = json!({
                 "total": total,
+                "unknown_sources": decisions.unknown_sources(),
                 "counts": rows.collect::<Vec<_>>(),
                 "sources": decisions.json_sources(),
             });
@@ -464,7 +645,8 @@ impl Table {
                 plain(origin)
             );
         }
-        let _ = writeln!(out, "{total:>9}  in all");
+        let note = self.note(decisions, snapshot, total);
+        let _ = writeln!(out, "{total:>9}  in all{note}");
         decisions.text_sources(&mut out);
         out
     }

@@ -135,9 +135,14 @@ fn ringspoa(command: &str, config: Option<&PathBuf>, arguments: &[&str]) -> Outp
 }
 
 fn good(output: Output) -> String {
+    shown(output, 0)
+}
+
+fn shown(output: Output, code: i32) -> String {
     let told = String::from_utf8(output.stderr).unwrap();
-    assert_eq!((output.status.code(), &*told), (Some(0), ""));
-    String::from_utf8(output.stdout).unwrap()
+    let out = String::from_utf8(output.stdout).unwrap();
+    assert_eq!((output.status.code(), &*told), (Some(code), ""), "{out}");
+    out
 }
 
 fn json(command: &str, config: &PathBuf, arguments: &[&str]) -> Value {
@@ -249,39 +254,95 @@ fn text_names_source_origin_end_and_how_old_it_is() {
     let text = good(ringspoa("lookup", Some(&config), &["192.0.2.7"]));
     let folder = folder.0.display().to_string();
     for part in [
-        "192.0.2.7: ban, because of the decision on Ip 192.0.2.7\n",
+        "192.0.2.7: ban, because of the decision on Ip 192.0.2.7, as of 1 h 30 min ago\n",
         "* Ip 192.0.2.7: ban, origin cscli, source crowdsec, until 2",
         "left), id 71\n    this holds\n",
         "- Range 192.0.2.0/28: ban, origin lists:tor, source crowdsec, without end, id 73\n",
         &format!("captcha, origin low.txt, source list 1 {folder}/low.txt, without end\n"),
+        "the LAPI knows the scenario: cscli decisions list --all --value 192.0.2.7\n",
+        "the LAPI knows the scenario: cscli decisions list --all --value 192.0.2.0/28\n",
         &format!(
-            "  crowdsec: what {folder}/state has of its answer 1 h 30 min ago; it was not asked now\n"
+            "  crowdsec: what {folder}/state has of its answer 1 h 30 min ago; it was not asked now; \
+             no server has had and written an answer since\n"
         ),
         "  list 1: its files as they are now\n",
     ] {
         assert!(text.contains(part), "{part} in {text}");
     }
     let text = good(ringspoa("lookup", Some(&config), &["192.0.2.200"]));
-    let expected = format!("192.0.2.200: allow, because {folder}/allowed.txt has it");
+    let expected = format!(
+        "192.0.2.200: allow, because {folder}/allowed.txt has it, and an allow list goes before all\n"
+    );
     assert!(text.starts_with(&expected), "{text}");
+    let text = good(ringspoa("lookup", Some(&config), &["203.0.113.9"]));
+    assert!(!text.contains("cscli"), "of a file: {text}");
     let text = good(ringspoa("lookup", Some(&config), &["203.0.113.1"]));
     assert!(text.contains("203.0.113.1: unknown (\"mfa\")"), "{text}");
-    fs::remove_file(format!("{folder}/state")).unwrap();
-    let text = good(ringspoa("lookup", Some(&config), &["203.0.113.1"]));
-    assert!(
-        text.starts_with("203.0.113.1: allow, because no decision"),
-        "{text}"
+}
+
+/// An operator who reads "allow" where the server says "ban" looks in the wrong place.
+#[test]
+fn nothing_is_allowed_where_decisions_are_not_known() {
+    let folder = Folder::new("unknown");
+    let config = folder.config();
+    let state = folder.0.join("state");
+    let missing = format!(
+        "a server that has its answer writes {}, which has none of it",
+        state.display()
     );
-    assert!(
-        text.contains("crowdsec: not known here: a server"),
-        "{text}"
-    );
-    fs::write(format!("{folder}/state"), "other").unwrap();
-    let text = good(ringspoa("lookup", Some(&config), &["203.0.113.1"]));
-    assert!(
-        text.contains("crowdsec: not known here: decisions kept in"),
-        "{text}"
-    );
+    type Change = fn(&PathBuf);
+    let cases: [(Change, &str); 3] = [
+        (|state| fs::remove_file(state).unwrap(), &missing),
+        (
+            |state| fs::write(state, "other").unwrap(),
+            "another sort of file",
+        ),
+        (
+            |state| fs::set_permissions(state, fs::Permissions::from_mode(0o666)).unwrap(),
+            "its mode should be 0600",
+        ),
+    ];
+    for (change, reason) in cases {
+        change(&state);
+        // Also where a list says something that does not turn away.
+        for address in ["203.0.113.1", "2001:db8::1"] {
+            let text = shown(ringspoa("lookup", Some(&config), &[address]), 3);
+            let (first, rest) = text.split_once('\n').unwrap();
+            let expected =
+                format!("{address}: unknown: decisions of crowdsec are not known here (");
+            assert!(first.starts_with(&expected), "{text}");
+            assert!(first.contains(reason) && !first.contains("allow"), "{text}");
+            assert!(rest.contains("  crowdsec: not known here: "), "{text}");
+            let text = shown(ringspoa("lookup", Some(&config), &[address, "--json"]), 3);
+            let object: Value = serde_json::from_str(&text).unwrap();
+            assert_eq!(object["answer"], "unknown");
+            assert_eq!(object["unknown_sources"][0], "crowdsec");
+            assert!(
+                object["because"].as_str().unwrap().contains(reason),
+                "{text}"
+            );
+        }
+        // An allow list goes before all, and what turns away is said with what may be against it.
+        let text = good(ringspoa("lookup", Some(&config), &["192.0.2.200"]));
+        assert!(text.starts_with("192.0.2.200: allow, because "), "{text}");
+        let object = json("lookup", &config, &["198.51.100.1"]);
+        assert_eq!(object["answer"], "ban");
+        let because = object["because"].as_str().unwrap();
+        assert!(
+            because.contains("decisions of crowdsec are not known"),
+            "{because}"
+        );
+        let text = shown(ringspoa("table", Some(&config), &["--count"]), 3);
+        assert!(
+            text.contains("        3  in all, without those of crowdsec\n"),
+            "{text}"
+        );
+        let text = shown(ringspoa("table", Some(&config), &[]), 3);
+        assert!(
+            text.contains("\n3 of 3 decisions, without those of crowdsec\n"),
+            "{text}"
+        );
+    }
 }
 
 #[test]
@@ -381,6 +442,40 @@ fn decisions_are_listed_and_counted() {
         "{text}"
     );
     assert!(text.contains("       10  in all\n"), "{text}");
+    let text = good(ringspoa("table", Some(&config), &["--origin", "CSCLI"]));
+    let origins = "CAPI, cscli, high.txt, lists:tor, low.txt";
+    let expected = format!("0 of 0 decisions; there are decisions of {origins}\n");
+    assert!(text.starts_with(&expected), "{text}");
+}
+
+#[test]
+fn decisions_on_a_range_are_listed() {
+    let folder = Folder::new("range");
+    let config = folder.config();
+    for (range, expected) in [
+        (
+            "192.0.2.0/28",
+            &["192.0.2.0/24", "192.0.2.0/28", "192.0.2.7", "192.0.2.7"][..],
+        ),
+        ("192.0.2.128/25", &["192.0.2.0/24", "192.0.2.200"]),
+        ("203.0.113.9", &["203.0.113.9"]),
+        ("9.9.9.0/24", &[]),
+    ] {
+        let object = json("table", &config, &["--on", range]);
+        let rows = object["decisions"].as_array().unwrap().iter();
+        let mut values: Vec<_> = rows.map(|row| row["value"].as_str().unwrap()).collect();
+        values.sort_unstable();
+        assert_eq!(values, expected, "{range}");
+    }
+    let output = ringspoa("lookup", Some(&config), &["192.0.2.0/28"]);
+    assert_eq!(output.status.code(), Some(2));
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        told.contains("want one address") && told.contains("--on 192.0.2.0/28"),
+        "{told}"
+    );
+    let object = json("lookup", &config, &["192.0.2.7/32"]);
+    assert_eq!(object["address"], "192.0.2.7");
 }
 
 #[test]

@@ -227,7 +227,7 @@ pub struct LapiConfig {
     /// unless an answer was lost.
     pub resync_after: Duration,
     /// After failures it is asked again after 1 s, then after twice as long each time, up to this;
-    /// default 30 s. A quarter more or less at random.
+    /// default 10 s. A quarter more or less at random.
     pub retry_at_most: Duration,
     /// How long beyond its end a decision holds, so that it does not end before the LAPI says so;
     /// default twice `update_frequency`, and at least 10 s.
@@ -283,7 +283,7 @@ impl LapiConfig {
             dedup: false,
             resync_every: Duration::from_secs(3_600),
             resync_after: Duration::from_secs(180),
-            retry_at_most: Duration::from_secs(30),
+            retry_at_most: Duration::from_secs(10),
             grace: None,
             stale_policy: StalePolicy::Keep,
             timeouts: LapiTimeouts::default(),
@@ -305,7 +305,12 @@ impl LapiConfig {
 pub struct WarmConfig {
     /// The file. It is replaced as a whole, by a file beside it.
     pub path: PathBuf,
-    /// How often it is written if something changed; default 5 min. It is written at the end too.
+    /// How soon it is written after a LAPI's first answer, and after one that changed something; default 2 s.
+    /// Many changes are written at a time: after each megabyte it pauses for a second, and twenty times as
+    /// long as writing took.
+    pub write_after: Duration,
+    /// How often it is written at least, for the time of the last answer; default 5 min. It is written at the
+    /// end too.
     pub write_every: Duration,
     /// A larger file is neither written nor read, in bytes; default 512 MiB, which are some 20 million
     /// decisions.
@@ -318,6 +323,7 @@ impl WarmConfig {
     pub fn new(path: impl Into<PathBuf>) -> Self {
         Self {
             path: path.into(),
+            write_after: Duration::from_secs(2),
             write_every: Duration::from_secs(300),
             max_len: 512 << 20,
         }

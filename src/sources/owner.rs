@@ -5,18 +5,19 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
+use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, Instant};
 
 use crate::agents::remediation::{
     Changes, DecisionStore, SnapshotCell, Source, SourceId, StoreError,
 };
-use crate::background::{Urgency, run};
+use crate::background::{Urgency, run, step_back};
 
 use super::batch::Batch;
 use super::bell::Bell;
 use super::config::{StalePolicy, WarmConfig};
 use super::lapi::{Answer, Pull};
-use super::status::{Board, Failure, SourceState, now_unix_s};
+use super::status::{Board, Failure, Readiness, SourceState, now_unix_s};
 use super::warm;
 
 /// What the owner is told.
@@ -81,8 +82,51 @@ pub(super) struct Owner {
 struct Warm {
     config: WarmConfig,
     written_at: Instant,
-    /// The generation that was written.
-    written: Option<u64>,
+    /// What was written.
+    written: Option<Mark>,
+    /// Since when there is something that was not written.
+    changed_at: Option<Instant>,
+    /// How long after one writing the next may begin.
+    pause: Duration,
+    writing: Option<Writing>,
+}
+
+/// By what it is told whether there is anything to write.
+#[derive(PartialEq, Eq)]
+struct Mark {
+    generation: u64,
+    /// When each LAPI last answered, in seconds since 1970.
+    answered: Vec<u64>,
+}
+
+/// A writing under way, on a thread of its own: a disk may take its time, and decisions are taken meanwhile.
+struct Writing {
+    thread: JoinHandle<(Duration, Result<u64, String>)>,
+    mark: Mark,
+}
+
+/// How often it is looked whether a writing is over.
+const LOOK_FOR_WRITTEN: Duration = Duration::from_millis(50);
+
+impl Warm {
+    /// How long until it is to be written.
+    fn due_in(&self) -> Duration {
+        let since = self.written_at.elapsed();
+        let at_most = self.config.write_every.saturating_sub(since);
+        let Some(changed_at) = self.changed_at else {
+            return at_most;
+        };
+        let settled = self.config.write_after.saturating_sub(changed_at.elapsed());
+        settled.max(self.pause.saturating_sub(since)).min(at_most)
+    }
+
+    /// The pause after this many bytes took so long: a large table that changes all the time neither wears
+    /// the disk out nor keeps a CPU busy.
+    fn pause_after(&self, len: u64, took: Duration) -> Duration {
+        let by_len = Duration::from_millis(len / 1_000);
+        let pause = self.config.write_after.max(by_len).max(20 * took);
+        pause.min(self.config.write_every)
+    }
 }
 
 /// Readers put snapshots aside some time after they were replaced: for this long it is looked for them
@@ -113,6 +157,9 @@ impl Owner {
                 config,
                 written_at: now,
                 written: None,
+                changed_at: None,
+                pause: Duration::ZERO,
+                writing: None,
             }),
             is_paused: false,
             published_at: now,
@@ -155,7 +202,7 @@ impl Owner {
         let id = self.slot(source, Some(path)).map_err(Refusal::Store)?;
         self.store.clear(id);
         let noted = batch.insert_into(&mut self.store, id);
-        self.finish(source, noted)
+        self.finish(source, noted).map(drop)
     }
 
     /// Takes the state of a LAPI as it was before the last stop.
@@ -209,7 +256,25 @@ impl Owner {
             return Err(Refusal::NeedsAll);
         }
         let noted = answer.apply(&mut self.store, id);
-        self.finish(source, noted)?;
+        let changes = self.finish(source, noted)?;
+        let is_first = state.readiness() != Readiness::Ready;
+        if is_first || changes.added + changes.renewed + changes.removed > 0 {
+            self.note_change();
+        }
+        let name = state.name();
+        if is_first {
+            tracing::info!(
+                "decisions of {name}: the LAPI has answered, with {}",
+                answer.new_count()
+            );
+        } else {
+            tracing::debug!(
+                "decisions of {name}: {} added, {} renewed, {} deleted",
+                changes.added,
+                changes.renewed,
+                changes.removed
+            );
+        }
         state.update(|status| {
             *match is_full {
                 true => &mut status.full_count,
@@ -223,7 +288,15 @@ impl Owner {
         Ok(())
     }
 
-    fn finish(&mut self, source: usize, noted: Result<(), StoreError>) -> Result<(), Refusal> {
+    /// What is kept on disk is not what is in force any more. That a decision ended need not be written:
+    /// whoever reads it knows by the time.
+    fn note_change(&mut self) {
+        if let Some(warm) = &mut self.warm {
+            warm.changed_at.get_or_insert_with(Instant::now);
+        }
+    }
+
+    fn finish(&mut self, source: usize, noted: Result<(), StoreError>) -> Result<Changes, Refusal> {
         if let Err(error) = noted {
             self.store.discard();
             return Err(Refusal::Store(error));
@@ -232,7 +305,7 @@ impl Owner {
         self.sources[source]
             .state
             .update(|status| status.count(changes));
-        Ok(())
+        Ok(changes)
     }
 
     /// Does what was noted, and puts the outcome in force.
@@ -334,8 +407,10 @@ impl Owner {
             }
         }
         if let Some(warm) = self.warm.as_ref().filter(|_| !self.is_paused) {
-            let left = warm.config.write_every;
-            wait = wait.min(left.saturating_sub(warm.written_at.elapsed()));
+            wait = wait.min(match warm.writing {
+                Some(_) => LOOK_FOR_WRITTEN,
+                None => warm.due_in(),
+            });
         }
         wait.max(Duration::from_millis(1))
     }
@@ -361,9 +436,10 @@ impl Owner {
                 owned.bell.ask();
             }
         }
-        let is_due = |warm: &Warm| warm.written_at.elapsed() >= warm.config.write_every;
-        if self.warm.as_ref().is_some_and(is_due) {
-            run(Urgency::Low, || self.write_warm());
+        self.end_writing(false);
+        let is_due = |warm: &Warm| warm.writing.is_none() && warm.due_in().is_zero();
+        if !self.is_paused && self.warm.as_ref().is_some_and(is_due) {
+            self.begin_writing(Some(Urgency::Low));
         }
     }
 
@@ -390,18 +466,26 @@ impl Owner {
             });
             self.store.clear(*id);
             let _ = self.finish(index, Ok(()));
+            self.note_change();
         }
     }
 
+    /// Writes what is known of LAPIs, and waits for that.
     fn write_warm(&mut self) {
-        let Some(warm) = self.warm.as_mut().filter(|_| !self.is_paused) else {
+        self.end_writing(true);
+        if !self.is_paused {
+            self.begin_writing(None);
+            self.end_writing(true);
+        }
+    }
+
+    /// Begins to write it, unless it is what was written last.
+    fn begin_writing(&mut self, urgency: Option<Urgency>) {
+        let Some(warm) = self.warm.as_mut() else {
             return;
         };
         warm.written_at = Instant::now();
-        let generation = self.cell.generation();
-        if warm.written == Some(generation) {
-            return;
-        }
+        warm.changed_at = None;
         let kept: Vec<warm::Kept> = self
             .sources
             .iter()
@@ -420,13 +504,58 @@ impl Owner {
         if kept.is_empty() {
             return;
         }
-        match warm::write(&warm.config, self.store.snapshot(), &kept) {
-            Ok(()) => {
-                warm.written = Some(generation);
+        let mark = Mark {
+            generation: self.cell.generation(),
+            answered: kept.iter().map(|kept| kept.unix_s).collect(),
+        };
+        if warm.written.as_ref() == Some(&mark) {
+            return;
+        }
+        let (config, snapshot) = (warm.config.clone(), Arc::clone(self.store.snapshot()));
+        let write = move || {
+            if let Some(urgency) = urgency {
+                step_back(urgency);
+            }
+            let began = Instant::now();
+            let written = warm::write(&config, &snapshot, &kept);
+            (began.elapsed(), written)
+        };
+        match Builder::new().name("state-file".to_owned()).spawn(write) {
+            Ok(thread) => warm.writing = Some(Writing { thread, mark }),
+            Err(error) => self.write_failed(format!("decisions cannot be kept: {error}")),
+        }
+    }
+
+    /// Takes note of how writing went, if it is over or is to be waited for.
+    fn end_writing(&mut self, waits: bool) {
+        let Some(warm) = &mut self.warm else {
+            return;
+        };
+        let is_over = |writing: &mut Writing| waits || writing.thread.is_finished();
+        let Some(Writing { thread, mark }) = warm.writing.take_if(is_over) else {
+            return;
+        };
+        match thread.join() {
+            Ok((took, Ok(len))) => {
+                warm.pause = warm.pause_after(len, took);
+                warm.written = Some(mark);
                 self.board.lock().warm_write_count += 1;
             }
-            Err(text) => self.warm_failed(text),
+            Ok((_, Err(text))) => self.write_failed(text),
+            // It has said itself what went wrong.
+            Err(_) => {
+                self.write_failed("decisions cannot be kept: the thread broke off".to_owned())
+            }
         }
+    }
+
+    /// Tries again only after a while, so that the log is not filled.
+    fn write_failed(&mut self, text: String) {
+        if let Some(warm) = &mut self.warm {
+            warm.pause = warm.config.write_every;
+            warm.written = None;
+        }
+        self.warm_failed(text);
     }
 }
 

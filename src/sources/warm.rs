@@ -61,12 +61,16 @@ impl Loaded {
     }
 }
 
-/// Writes the decisions of these sources, in place of the file that is there.
+/// Writes the decisions of these sources, in place of the file that is there. Says how long it is, in bytes.
 ///
 /// # Errors
 ///
 /// A text with the file's name. The file that was there stays then.
-pub(super) fn write(config: &WarmConfig, snapshot: &Snapshot, kept: &[Kept]) -> Result<(), String> {
+pub(super) fn write(
+    config: &WarmConfig,
+    snapshot: &Snapshot,
+    kept: &[Kept],
+) -> Result<u64, String> {
     let path = &config.path;
     let beside = beside(path);
     let written = create(&beside)
@@ -77,11 +81,12 @@ pub(super) fn write(config: &WarmConfig, snapshot: &Snapshot, kept: &[Kept]) -> 
                 left: config.max_len,
             };
             encode(&mut out, snapshot, kept)?;
-            let sum = out.sum.0;
+            let (sum, len) = (out.sum.0, config.max_len - out.left);
             out.inner.write_all(&sum.to_le_bytes())?;
-            out.inner.into_inner()?.sync_all()
+            out.inner.into_inner()?.sync_all()?;
+            Ok(len)
         })
-        .and_then(|()| fs::rename(&beside, path));
+        .and_then(|len| fs::rename(&beside, path).map(|()| len));
     written.map_err(|error| {
         // Of no use, and perhaps large.
         let _ = fs::remove_file(&beside);
@@ -227,6 +232,12 @@ pub(super) fn load(config: &WarmConfig) -> Result<Option<Loaded>, String> {
     let bytes = match read(path, config.max_len) {
         Ok(bytes) => bytes,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            return Err(format!(
+                "decisions kept in {}: {error}; the server's user and root can read them",
+                path.display()
+            ));
+        }
         Err(error) => {
             return Err(format!("decisions kept in {}: {error}", path.display()));
         }

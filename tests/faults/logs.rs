@@ -103,6 +103,30 @@ fn exit_codes_do_not_need_a_log() {
     }
 }
 
+/// Whoever starts it sees that the LAPI knows it, and with debug what comes of each question.
+#[test]
+fn what_a_lapi_answers_is_told() {
+    let folder = Folder::new();
+    let (url, _) = lapi(
+        r#"{"new":[{"id":1,"origin":"cscli","type":"ban","scope":"Ip","duration":"4h",
+            "value":"192.0.2.1"}],"deleted":null}"#,
+    );
+    let crowdsec = format!(
+        "[remediation.crowdsec]\nurl = \"{url}\"\nkey = \"key\"\nupdate-frequency-ms = 50\n"
+    );
+    let path = folder.write("ringspoa.toml", &crowdsec);
+    let server = Launch::new(&folder)
+        .path("--config", &path)
+        .arguments(&["--log-level", "debug"])
+        .start();
+    server.await_line("debug: decisions of crowdsec: 0 added, ", 3);
+    let log = server.finish();
+    let first = "info: decisions of crowdsec: the LAPI has answered, with 1\n";
+    assert_eq!(log.matches(first).count(), 1, "{log}");
+    let (before, _) = log.split_once(first).unwrap();
+    assert!(!before.contains(" added, "), "{log}");
+}
+
 /// What a LAPI or a file says begins no line of its own in the log, and moves no cursor.
 #[test]
 fn what_others_say_stays_in_its_line() {

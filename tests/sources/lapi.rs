@@ -463,25 +463,72 @@ fn what_was_kept_is_used_until_there_is_an_answer() {
 }
 
 #[test]
-fn what_is_kept_is_written_now_and_then() {
+fn what_is_kept_is_written_soon_after_it_changes() {
     let folder = Folder::new();
-    let kept = folder.path().join("kept");
     let stub = Stub::new(says(&[ban(1, "192.0.2.1")], &[]));
-    let mut warm = WarmConfig::new(&kept);
-    warm.write_every = Duration::from_millis(50);
-    let sources = Sources::start(SourcesConfig {
+    let mut warm = WarmConfig::new(folder.path().join("kept"));
+    warm.write_after = Duration::from_millis(100);
+    let config = SourcesConfig {
         sources: vec![SourceConfig::new("main", quick(stub.url()))],
         warm: Some(warm),
         ..SourcesConfig::default()
-    })
-    .unwrap();
-    wait_until("it is written", || kept.exists());
-    stub.then(says(&[], &[]));
+    };
+    let sources = Sources::start(config.clone()).unwrap();
+    // As after a kill.
+    let is_kept = |address: &str| {
+        let kept = Sources::at_rest(config.clone()).unwrap();
+        is_banned(&kept, address)
+    };
+    wait_until("the first answer is kept", || is_kept("192.0.2.1"));
+    stub.then(says(&[ban(2, "192.0.2.2")], &[]));
+    wait_until("what was added is kept", || is_kept("192.0.2.2"));
+    stub.then(says(&[], &[ban(1, "192.0.2.1")]));
+    wait_until("what was deleted is not", || !is_kept("192.0.2.1"));
+    assert!(is_kept("192.0.2.2"));
+    // An answer that came before that may still be taken.
     stub.wait_for(3);
-    std::thread::sleep(Duration::from_millis(200));
+    std::thread::sleep(Duration::from_millis(300));
     let count = sources.status().warm_write_count;
-    std::thread::sleep(Duration::from_millis(200));
+    stub.wait_for(3);
+    std::thread::sleep(Duration::from_millis(300));
     assert_eq!(sources.status().warm_write_count, count, "nothing changed");
+}
+
+/// Whoever reads it is to know how old it is, and so it is not left to age.
+#[test]
+fn what_is_kept_has_the_time_of_an_answer_of_late() {
+    let folder = Folder::new();
+    let stub = Stub::new(says(&[ban(1, "192.0.2.1")], &[]));
+    let mut warm = WarmConfig::new(folder.path().join("kept"));
+    warm.write_after = Duration::from_millis(10);
+    warm.write_every = Duration::from_millis(100);
+    let config = SourcesConfig {
+        sources: vec![SourceConfig::new("main", quick(stub.url()))],
+        warm: Some(warm),
+        ..SourcesConfig::default()
+    };
+    let sources = Sources::start(config.clone()).unwrap();
+    assert!(sources.wait_ready(PATIENCE));
+    let kept_at = || {
+        let kept = Sources::at_rest(config.clone()).unwrap();
+        status(&kept).last_success_unix_s
+    };
+    wait_until("it is kept", || kept_at().is_some());
+    let first = kept_at();
+    wait_until("it is kept anew", || kept_at() > first);
+    // It is not said to be newer than the last answer.
+    stub.then(raw("nonsense"));
+    wait_until("it fails", || status(&sources).is_failing);
+    let last = status(&sources).last_success_unix_s;
+    wait_until("the last answer is kept", || kept_at() == last);
+    std::thread::sleep(Duration::from_millis(300));
+    let count = sources.status().warm_write_count;
+    std::thread::sleep(Duration::from_millis(300));
+    assert_eq!(
+        sources.status().warm_write_count,
+        count,
+        "there was no answer"
+    );
 }
 
 #[test]

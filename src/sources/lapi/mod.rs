@@ -401,6 +401,10 @@ mod tests {
         assert_eq!(pauses, [1, 2, 4, 8, 16, 30, 30, 30]);
         let short = Duration::from_millis(100);
         assert_eq!(retry_after(1, short), short);
+        // As README.md has it.
+        let by_default = LapiConfig::new("http://127.0.0.1:8080/", "key").retry_at_most;
+        let pauses = [1, 2, 3, 4, 5, 6].map(|failures| retry_after(failures, by_default).as_secs());
+        assert_eq!(pauses, [1, 2, 4, 8, 10, 10]);
     }
 
     #[test]
