@@ -11,7 +11,7 @@ use ringspoa::agents::remediation::{
     AppSecSettings, Bouncer, BouncerCounts, HostSettings, Policy, PolicySettings, Problem,
     RemediationWords, Secret, parse_list,
 };
-use ringspoa::outbound::{ClientCertificate, Outbound, OutboundConfig};
+use ringspoa::outbound::{BreakerState, ClientCertificate, Outbound, OutboundConfig};
 use ringspoa::sources::{
     Dropped, FilesConfig, GeoConfig, GeoFiles, LapiConfig, Processed, SourceConfig, SourceKind,
     Sources, SourcesConfig, Traffic, WarmConfig,
@@ -67,6 +67,31 @@ const FAILING: Family = Family {
     help: "Whether the last try of a source of decisions failed.",
 };
 
+const DECISIONS: Family = Family {
+    name: "ringspoa_decisions",
+    kind: Kind::Gauge,
+    labels: "",
+    help: "Decisions in force, all together.",
+};
+const APPSEC: Family = Family {
+    name: "ringspoa_appsec_total",
+    kind: Kind::Counter,
+    labels: "outcome",
+    help: "Requests that AppSec was to judge, by what came of it.",
+};
+const CAPTCHA: Family = Family {
+    name: "ringspoa_captcha_total",
+    kind: Kind::Counter,
+    labels: "outcome",
+    help: "Requests that a captcha was due for, by what came of it.",
+};
+const BREAKERS: Family = Family {
+    name: "ringspoa_breakers_open",
+    kind: Kind::Gauge,
+    labels: "endpoint",
+    help: "AppSecs and providers of captchas that are not asked for a while, as they failed.",
+};
+
 const GEO_BUILT: Family = Family {
     name: "ringspoa_geo_database_build_timestamp_seconds",
     kind: Kind::Gauge,
@@ -82,7 +107,7 @@ const GEO_FAILING: Family = Family {
 
 /// All of them, for the documentation.
 #[cfg(test)]
-pub(crate) const FAMILIES: [&Family; 9] = [
+pub(crate) const FAMILIES: [&Family; 13] = [
     &PROCESSED,
     &BLOCKED,
     &ACTIVE,
@@ -90,6 +115,10 @@ pub(crate) const FAMILIES: [&Family; 9] = [
     &LAPI_FAILURES,
     &STALENESS,
     &FAILING,
+    &DECISIONS,
+    &APPSEC,
+    &CAPTCHA,
+    &BREAKERS,
     &GEO_BUILT,
     &GEO_FAILING,
 ];
@@ -535,6 +564,22 @@ impl Remediation {
         for source in &status.sources {
             out.sample(&[("source", &source.name)], u64::from(source.is_failing));
         }
+        let decisions = self.sources.snapshots().current().count();
+        out.single(&DECISIONS, decisions as u64);
+        for (family, outcomes) in [(&APPSEC, &counts.appsec), (&CAPTCHA, &counts.captcha)] {
+            out.family(family);
+            for (outcome, count) in outcomes {
+                out.sample(&[("outcome", outcome)], *count);
+            }
+        }
+        let endpoints = self.outbound.stats();
+        out.family(&BREAKERS);
+        for name in ["appsec", "captcha"] {
+            let open = endpoints
+                .iter()
+                .filter(|one| one.endpoint == name && one.breaker != BreakerState::Closed);
+            out.sample(&[("endpoint", name)], open.count() as u64);
+        }
         if let Some(geo) = &self.geo {
             let databases = geo.status();
             out.family(&GEO_BUILT);
@@ -587,8 +632,16 @@ mod tests {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/dist/metrics.md");
         let text = std::fs::read_to_string(path).unwrap();
         for family in FAMILIES {
-            let row = format!("`{}`", family.name);
-            assert!(text.contains(&row), "{row} is not in dist/metrics.md");
+            let labels = family.labels.split(", ").filter(|label| !label.is_empty());
+            let labels = labels.map(|label| format!("`{label}`"));
+            let row = format!(
+                "| `{}` | {} | {} | {}",
+                family.name,
+                family.kind.name(),
+                labels.collect::<Vec<_>>().join(", "),
+                family.help
+            );
+            assert!(text.contains(&row), "dist/metrics.md lacks\n{row}");
         }
     }
 
