@@ -712,6 +712,28 @@ fn the_alerts_are_the_ones_explained_and_use_what_there_is() {
 }
 
 #[test]
+fn what_remediation_depends_on_has_alerts() {
+    let used: BTreeSet<_> = alerts()
+        .iter()
+        .flat_map(|alert| uses(&alert.expression).metrics)
+        .map(|(metric, _)| metric)
+        .collect();
+    for metric in [
+        "ringspoa_appsec_total",
+        "ringspoa_breakers_open",
+        "ringspoa_captcha_total",
+        "ringspoa_decisions",
+        "ringspoa_geo_database_build_timestamp_seconds",
+        "ringspoa_geo_database_failing",
+        "ringspoa_source_failing",
+        "ringspoa_source_staleness_seconds",
+        "lapi_requests_failures_total",
+    ] {
+        assert!(used.contains(metric), "no alert has {metric}");
+    }
+}
+
+#[test]
 fn expressions_are_held_to_the_table() {
     let table = table();
     check_expression(
