@@ -8,8 +8,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use ringspoa::agents::remediation::{
-    AppSecSettings, Bouncer, BouncerCounts, HostSettings, Policy, PolicySettings, Problem,
-    RemediationWords, Secret, parse_list,
+    AppSecSettings, Bouncer, BouncerCounts, EndpointKind, HostSettings, Policy, PolicySettings,
+    Problem, RemediationWords, Secret, parse_list,
 };
 use ringspoa::outbound::{BreakerState, ClientCertificate, Outbound, OutboundConfig};
 use ringspoa::sources::{
@@ -382,15 +382,51 @@ impl PreparedRemediation {
         Ok((sources, priorities))
     }
 
-    /// For `--check`: whether what it names can be used.
-    pub(crate) fn check(self) -> Result<(), String> {
+    /// Adds a warning for each timeout that is cut short, as HAProxy is to be answered by this deadline. A
+    /// captcha's counts if it was set: its default is longer than most deadlines.
+    pub(crate) fn note_deadline(&mut self, deadline: Duration) {
+        let appsecs = self.policy.endpoints().iter().filter_map(|need| {
+            let is_appsec = need.kind == EndpointKind::AppSec;
+            is_appsec.then(|| (format!("appsec.timeout of {}", need.url), need.timeout))
+        });
+        let hosts = self.settings.hosts.iter().zip(1..);
+        let captchas = hosts.filter_map(|(host, number): (_, usize)| {
+            let seconds = host.value.captcha.as_ref()?.timeout?;
+            let timeout = Duration::from_secs(u64::try_from(seconds).ok()?);
+            Some((format!("host {number}: captcha.timeout"), timeout))
+        });
+        let cut = appsecs
+            .chain(captchas)
+            .filter(|(_, timeout)| *timeout > deadline);
+        let cut = cut.map(|(place, timeout)| Problem {
+            place,
+            text: format!(
+                "is {timeout:?}, of which agent-deadline-ms leaves {deadline:?}: raise that, and HAProxy's \
+                 timeout processing above it, or lower this"
+            ),
+            is_error: false,
+        });
+        self.problems.extend(cut);
+    }
+
+    /// For `--check`: whether what it names can be used, and warnings if so.
+    pub(crate) fn check(self) -> Result<Vec<String>, String> {
         let wrong = |error: String| format!("remediation: {error}");
         Sources::check(self.sources).map_err(|error| wrong(error.to_string()))?;
         GeoFiles::check(&self.geo).map_err(|fault| wrong(fault.to_string()))?;
-        let mut errors = self.problems.iter().filter(|problem| problem.is_error);
-        errors
-            .next()
-            .map_or(Ok(()), |problem| Err(wrong(problem.to_string())))
+        // All of them, so that one look is enough.
+        let (errors, warnings): (Vec<_>, _) =
+            self.problems.iter().partition(|problem| problem.is_error);
+        let [errors, warnings] = [errors, warnings].map(|problems| {
+            let texts = problems.into_iter();
+            texts
+                .map(|problem| wrong(problem.to_string()))
+                .collect::<Vec<_>>()
+        });
+        match errors.is_empty() {
+            true => Ok(warnings),
+            false => Err(errors.join("\n")),
+        }
     }
 }
 
@@ -657,6 +693,7 @@ mod tests {
             {
                 rest
             }
+            Some(rest) if rest.starts_with('[') && rest.ends_with(']') => rest,
             _ => line,
         });
         let shown: String = shown.flat_map(|line| [line, "\n"]).collect();
@@ -672,15 +709,22 @@ mod tests {
             "what is commented out was read, too"
         );
         assert_eq!((settings.lists.len(), settings.hosts.len()), (1, 1));
-        let host = settings.hosts[0].value.clone();
-        let (policy, problems) = Policy::new(PolicySettings {
-            hosts: vec![("host 1".to_owned(), host)],
-            appsec: settings.appsec.map(|appsec| appsec.value),
-            ..PolicySettings::default()
-        })
-        .unwrap();
-        assert_eq!(problems, []);
-        assert_eq!(policy.endpoints().len(), 2);
+        let appsec = settings.appsec.map(|appsec| appsec.value);
+        let mut known = settings.hosts[0].value.clone();
+        let mut custom = known.clone();
+        // The sample has what either needs.
+        known.captcha.as_mut().unwrap().custom = None;
+        custom.captcha.as_mut().unwrap().provider = Some("custom".to_owned());
+        for host in [known, custom] {
+            let (policy, problems) = Policy::new(PolicySettings {
+                hosts: vec![("host 1".to_owned(), host)],
+                appsec: appsec.clone(),
+                ..PolicySettings::default()
+            })
+            .unwrap();
+            assert_eq!(problems, []);
+            assert_eq!(policy.endpoints().len(), 2);
+        }
     }
 
     #[test]

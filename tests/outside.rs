@@ -344,3 +344,68 @@ fn a_solution_that_is_lost_is_told_and_counted() {
         assert_eq!(of(outcome), count, "{outcome}");
     }
 }
+
+/// What `serve --check` says of these settings: whether they are valid, and what is on stderr.
+fn check(name: &str, settings: &str) -> (bool, String) {
+    let folder = std::env::temp_dir().join(format!("ringspoa-{name}-{}", std::process::id()));
+    fs::create_dir_all(&folder).unwrap();
+    let (list, config) = (folder.join("list"), folder.join("ringspoa.toml"));
+    fs::write(&list, "192.0.2.2\n").unwrap();
+    let list = format!("[[remediation.list]]\npath = {list:?}\n");
+    fs::write(&config, format!("{list}{settings}")).unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_ringspoa"))
+        .args(["serve", "--check", "--agent-deadline-ms", "400", "--config"])
+        .arg(&config)
+        .output()
+        .unwrap();
+    let _ = fs::remove_dir_all(&folder);
+    let said = String::from_utf8(output.stderr).unwrap();
+    (output.status.success(), said)
+}
+
+#[test]
+fn a_check_warns_of_timeouts_that_the_deadline_cuts() {
+    let settings = |appsec: &str, captcha: &str| {
+        format!(
+            "[remediation.appsec]\nurl = \"http://127.0.0.1:7422/\"\napi-key = \"k\"\n{appsec}\n\
+             [[remediation.host]]\nhost = \"*\"\n[remediation.host.captcha]\nprovider = \"turnstile\"\n\
+             site-key = \"1\"\nsecret-key = \"2\"\n\
+             signing-key = \"0123456789abcdef0123456789abcdef\"\n{captcha}\n"
+        )
+    };
+    let (is_valid, said) = check("fits", &settings("timeout = \"400ms\"", ""));
+    assert_eq!((is_valid, said.as_str()), (true, ""));
+    let (is_valid, said) = check("cut", &settings("timeout = \"1s\"", "timeout = 5"));
+    assert!(is_valid, "{said}");
+    let lines: Vec<_> = said.lines().collect();
+    let of = |place: &str, timeout: &str| {
+        format!(
+            "ringspoa: warning: remediation: {place} is {timeout}, of which agent-deadline-ms leaves 400ms: \
+             raise that, and HAProxy's timeout processing above it, or lower this"
+        )
+    };
+    assert_eq!(
+        lines,
+        [
+            of("appsec.timeout of http://127.0.0.1:7422/", "1s"),
+            of("host 1: captcha.timeout", "5s"),
+        ]
+    );
+}
+
+#[test]
+fn a_check_says_all_that_a_captcha_lacks() {
+    let (is_valid, said) = check(
+        "lacks",
+        "[[remediation.host]]\nhost = \"*\"\n[remediation.host.captcha]\nprovider = \"custom\"\n",
+    );
+    assert!(!is_valid);
+    for part in [
+        "captcha.custom lacks script, class, field, url: want script (",
+        "captcha.site_key is missing",
+        "captcha.secret_key is missing",
+        "captcha.signing_key has 0 of the 32 bytes",
+    ] {
+        assert!(said.contains(part), "{part} is not in\n{said}");
+    }
+}
