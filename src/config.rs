@@ -159,9 +159,10 @@ pub(crate) struct Prepared {
 }
 
 impl Prepared {
-    /// For `--check`: whether what the tables name can be used.
-    pub(crate) fn check(self) -> Result<(), String> {
-        self.remediation.map_or(Ok(()), PreparedRemediation::check)
+    /// For `--check`: whether what the tables name can be used, and warnings if so.
+    pub(crate) fn check(self) -> Result<Vec<String>, String> {
+        self.remediation
+            .map_or(Ok(Vec::new()), PreparedRemediation::check)
     }
 }
 
@@ -328,7 +329,10 @@ impl Settings {
         let (table, origin) = self.ban_table()?;
         let remediation = self.remediation.as_ref();
         let remediation = remediation.map(RemediationSettings::prepare).transpose();
-        let remediation = remediation.map_err(UsageError)?;
+        let mut remediation = remediation.map_err(UsageError)?;
+        if let Some(remediation) = &mut remediation {
+            remediation.note_deadline(config.agent_deadline);
+        }
         if remediation.is_some() && self.ban_list.is_some() {
             return Err(UsageError(
                 "ban-list and [remediation] are two ways to say who is banned: give the list as \

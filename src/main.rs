@@ -263,9 +263,14 @@ fn run_serve(serve: Serve) -> ExitCode {
         }
     };
     if check {
-        if let Err(error) = prepared.check() {
-            complain(&error);
-            return ExitCode::from(USAGE);
+        match prepared.check() {
+            Ok(warnings) => warnings
+                .iter()
+                .for_each(|warning| complain(&format!("warning: {warning}"))),
+            Err(error) => {
+                complain(&error);
+                return ExitCode::from(USAGE);
+            }
         }
         let _ = writeln!(io::stdout(), "valid");
         return ExitCode::SUCCESS;

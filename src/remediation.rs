@@ -8,10 +8,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use ringspoa::agents::remediation::{
-    AppSecSettings, Bouncer, BouncerCounts, HostSettings, Policy, PolicySettings, Problem,
-    RemediationWords, Secret, parse_list,
+    AppSecSettings, Bouncer, BouncerCounts, EndpointKind, HostSettings, Policy, PolicySettings,
+    Problem, RemediationWords, Secret, parse_list,
 };
-use ringspoa::outbound::{ClientCertificate, Outbound, OutboundConfig};
+use ringspoa::outbound::{BreakerState, ClientCertificate, Outbound, OutboundConfig};
 use ringspoa::sources::{
     Dropped, FilesConfig, GeoConfig, GeoFiles, LapiConfig, Processed, SourceConfig, SourceKind,
     Sources, SourcesConfig, Traffic, WarmConfig,
@@ -67,6 +67,31 @@ const FAILING: Family = Family {
     help: "Whether the last try of a source of decisions failed.",
 };
 
+const DECISIONS: Family = Family {
+    name: "ringspoa_decisions",
+    kind: Kind::Gauge,
+    labels: "",
+    help: "Decisions in force, all together.",
+};
+const APPSEC: Family = Family {
+    name: "ringspoa_appsec_total",
+    kind: Kind::Counter,
+    labels: "outcome",
+    help: "Requests that AppSec was to judge, by what came of it.",
+};
+const CAPTCHA: Family = Family {
+    name: "ringspoa_captcha_total",
+    kind: Kind::Counter,
+    labels: "outcome",
+    help: "Requests that a captcha was due for, by what came of it.",
+};
+const BREAKERS: Family = Family {
+    name: "ringspoa_breakers_open",
+    kind: Kind::Gauge,
+    labels: "endpoint",
+    help: "AppSecs and providers of captchas that are not asked for a while, as they failed.",
+};
+
 const GEO_BUILT: Family = Family {
     name: "ringspoa_geo_database_build_timestamp_seconds",
     kind: Kind::Gauge,
@@ -82,7 +107,7 @@ const GEO_FAILING: Family = Family {
 
 /// All of them, for the documentation.
 #[cfg(test)]
-pub(crate) const FAMILIES: [&Family; 9] = [
+pub(crate) const FAMILIES: [&Family; 13] = [
     &PROCESSED,
     &BLOCKED,
     &ACTIVE,
@@ -90,6 +115,10 @@ pub(crate) const FAMILIES: [&Family; 9] = [
     &LAPI_FAILURES,
     &STALENESS,
     &FAILING,
+    &DECISIONS,
+    &APPSEC,
+    &CAPTCHA,
+    &BREAKERS,
     &GEO_BUILT,
     &GEO_FAILING,
 ];
@@ -353,15 +382,51 @@ impl PreparedRemediation {
         Ok((sources, priorities))
     }
 
-    /// For `--check`: whether what it names can be used.
-    pub(crate) fn check(self) -> Result<(), String> {
+    /// Adds a warning for each timeout that is cut short, as HAProxy is to be answered by this deadline. A
+    /// captcha's counts if it was set: its default is longer than most deadlines.
+    pub(crate) fn note_deadline(&mut self, deadline: Duration) {
+        let appsecs = self.policy.endpoints().iter().filter_map(|need| {
+            let is_appsec = need.kind == EndpointKind::AppSec;
+            is_appsec.then(|| (format!("appsec.timeout of {}", need.url), need.timeout))
+        });
+        let hosts = self.settings.hosts.iter().zip(1..);
+        let captchas = hosts.filter_map(|(host, number): (_, usize)| {
+            let seconds = host.value.captcha.as_ref()?.timeout?;
+            let timeout = Duration::from_secs(u64::try_from(seconds).ok()?);
+            Some((format!("host {number}: captcha.timeout"), timeout))
+        });
+        let cut = appsecs
+            .chain(captchas)
+            .filter(|(_, timeout)| *timeout > deadline);
+        let cut = cut.map(|(place, timeout)| Problem {
+            place,
+            text: format!(
+                "is {timeout:?}, of which agent-deadline-ms leaves {deadline:?}: raise that, and HAProxy's \
+                 timeout processing above it, or lower this"
+            ),
+            is_error: false,
+        });
+        self.problems.extend(cut);
+    }
+
+    /// For `--check`: whether what it names can be used, and warnings if so.
+    pub(crate) fn check(self) -> Result<Vec<String>, String> {
         let wrong = |error: String| format!("remediation: {error}");
         Sources::check(self.sources).map_err(|error| wrong(error.to_string()))?;
         GeoFiles::check(&self.geo).map_err(|fault| wrong(fault.to_string()))?;
-        let mut errors = self.problems.iter().filter(|problem| problem.is_error);
-        errors
-            .next()
-            .map_or(Ok(()), |problem| Err(wrong(problem.to_string())))
+        // All of them, so that one look is enough.
+        let (errors, warnings): (Vec<_>, _) =
+            self.problems.iter().partition(|problem| problem.is_error);
+        let [errors, warnings] = [errors, warnings].map(|problems| {
+            let texts = problems.into_iter();
+            texts
+                .map(|problem| wrong(problem.to_string()))
+                .collect::<Vec<_>>()
+        });
+        match errors.is_empty() {
+            true => Ok(warnings),
+            false => Err(errors.join("\n")),
+        }
     }
 }
 
@@ -535,6 +600,22 @@ impl Remediation {
         for source in &status.sources {
             out.sample(&[("source", &source.name)], u64::from(source.is_failing));
         }
+        let decisions = self.sources.snapshots().current().count();
+        out.single(&DECISIONS, decisions as u64);
+        for (family, outcomes) in [(&APPSEC, &counts.appsec), (&CAPTCHA, &counts.captcha)] {
+            out.family(family);
+            for (outcome, count) in outcomes {
+                out.sample(&[("outcome", outcome)], *count);
+            }
+        }
+        let endpoints = self.outbound.stats();
+        out.family(&BREAKERS);
+        for name in ["appsec", "captcha"] {
+            let open = endpoints
+                .iter()
+                .filter(|one| one.endpoint == name && one.breaker != BreakerState::Closed);
+            out.sample(&[("endpoint", name)], open.count() as u64);
+        }
         if let Some(geo) = &self.geo {
             let databases = geo.status();
             out.family(&GEO_BUILT);
@@ -587,8 +668,16 @@ mod tests {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/dist/metrics.md");
         let text = std::fs::read_to_string(path).unwrap();
         for family in FAMILIES {
-            let row = format!("`{}`", family.name);
-            assert!(text.contains(&row), "{row} is not in dist/metrics.md");
+            let labels = family.labels.split(", ").filter(|label| !label.is_empty());
+            let labels = labels.map(|label| format!("`{label}`"));
+            let row = format!(
+                "| `{}` | {} | {} | {}",
+                family.name,
+                family.kind.name(),
+                labels.collect::<Vec<_>>().join(", "),
+                family.help
+            );
+            assert!(text.contains(&row), "dist/metrics.md lacks\n{row}");
         }
     }
 
@@ -604,6 +693,7 @@ mod tests {
             {
                 rest
             }
+            Some(rest) if rest.starts_with('[') && rest.ends_with(']') => rest,
             _ => line,
         });
         let shown: String = shown.flat_map(|line| [line, "\n"]).collect();
@@ -619,15 +709,22 @@ mod tests {
             "what is commented out was read, too"
         );
         assert_eq!((settings.lists.len(), settings.hosts.len()), (1, 1));
-        let host = settings.hosts[0].value.clone();
-        let (policy, problems) = Policy::new(PolicySettings {
-            hosts: vec![("host 1".to_owned(), host)],
-            appsec: settings.appsec.map(|appsec| appsec.value),
-            ..PolicySettings::default()
-        })
-        .unwrap();
-        assert_eq!(problems, []);
-        assert_eq!(policy.endpoints().len(), 2);
+        let appsec = settings.appsec.map(|appsec| appsec.value);
+        let mut known = settings.hosts[0].value.clone();
+        let mut custom = known.clone();
+        // The sample has what either needs.
+        known.captcha.as_mut().unwrap().custom = None;
+        custom.captcha.as_mut().unwrap().provider = Some("custom".to_owned());
+        for host in [known, custom] {
+            let (policy, problems) = Policy::new(PolicySettings {
+                hosts: vec![("host 1".to_owned(), host)],
+                appsec: appsec.clone(),
+                ..PolicySettings::default()
+            })
+            .unwrap();
+            assert_eq!(problems, []);
+            assert_eq!(policy.endpoints().len(), 2);
+        }
     }
 
     #[test]

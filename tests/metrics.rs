@@ -38,34 +38,58 @@ struct Row {
     help: String,
 }
 
-/// The table of families, in its order.
+/// What names of families begin with.
+const OF_FAMILIES: [&str; 4] = ["ringspoa_", "process_", "lapi_", "crowdsec_"];
+
+/// The table of families that are always there, in its order.
 fn table() -> Vec<Row> {
-    let text = dist("metrics.md");
-    let after = text.split("## All metrics\n").nth(1).expect("the heading");
-    let section = after.split("\n## ").next().unwrap();
-    let rows = section.lines().filter(|line| line.starts_with("| `"));
-    let rows: Vec<_> = rows
-        .map(|line| {
-            let cells: Vec<_> = line.split('|').map(str::trim).collect();
-            let [_, name, kind, labels, help, _] = cells[..] else {
-                panic!("a row has four cells: {line}")
-            };
-            let labels = labels
-                .split(',')
-                .map(|label| label.trim().trim_matches('`'));
-            Row {
-                name: name.trim_matches('`').to_owned(),
-                kind: kind.to_owned(),
-                labels: labels
-                    .filter(|l| !l.is_empty())
-                    .map(str::to_owned)
-                    .collect(),
-                help: help.to_owned(),
-            }
-        })
-        .collect();
+    let rows = table_below("All metrics");
     assert!(rows.len() > 30, "the table was not found");
     rows
+}
+
+/// All families that there may be.
+fn all_families() -> Vec<Row> {
+    let mut rows = table();
+    for heading in ["With `[remediation]`", "With `[challenge]`"] {
+        let more = table_below(heading);
+        assert!(more.len() > 5, "the table of {heading} was not found");
+        rows.extend(more);
+    }
+    rows
+}
+
+/// The table of families below a heading, in its order.
+fn table_below(heading: &str) -> Vec<Row> {
+    let text = dist("metrics.md");
+    let heading = format!("## {heading}\n");
+    let after = text.split(&heading).nth(1).expect("the heading");
+    let section = after.split("\n## ").next().unwrap();
+    let is_row = |line: &&str| {
+        // Not what tables of a label's values have.
+        let name = line.strip_prefix("| `");
+        name.is_some_and(|name| OF_FAMILIES.iter().any(|start| name.starts_with(start)))
+    };
+    let rows = section.lines().filter(is_row);
+    rows.map(|line| {
+        let cells: Vec<_> = line.split('|').map(str::trim).collect();
+        let [_, name, kind, labels, help, _] = cells[..] else {
+            panic!("a row has four cells: {line}")
+        };
+        let labels = labels
+            .split(',')
+            .map(|label| label.trim().trim_matches('`'));
+        Row {
+            name: name.trim_matches('`').to_owned(),
+            kind: kind.to_owned(),
+            labels: labels
+                .filter(|l| !l.is_empty())
+                .map(str::to_owned)
+                .collect(),
+            help: help.to_owned(),
+        }
+    })
+    .collect()
 }
 
 /// The binary, ended by its pid whatever the test does.
@@ -441,10 +465,7 @@ fn uses(expression: &str) -> Uses {
             let (list, behind) = list.split_once(')').expect(expression);
             uses.groups.extend(names(list));
             rest = behind;
-        } else if ["ringspoa_", "process_"]
-            .iter()
-            .any(|start| word.starts_with(start))
-        {
+        } else if OF_FAMILIES.iter().any(|start| word.starts_with(start)) {
             let mut selected = Vec::new();
             if let Some(list) = after.strip_prefix('{') {
                 let (list, behind) = list.split_once('}').expect(expression);
@@ -518,7 +539,7 @@ const NOT_SHOWN: [(&str, &str); 1] = [(
 #[test]
 fn the_dashboard_uses_what_there_is_and_all_of_it() {
     let dashboard: Value = serde_json::from_str(&dist("grafana-dashboard.json")).unwrap();
-    let table = table();
+    let (table, families) = (table(), all_families());
     let variables: Vec<_> = list(&dashboard["templating"]["list"])
         .iter()
         .map(|variable| text(&variable["name"]))
@@ -571,7 +592,7 @@ fn the_dashboard_uses_what_there_is_and_all_of_it() {
                 "{title}: a refId twice"
             );
             let expression = text(&target["expr"]);
-            let used = check_expression(expression, &table);
+            let used = check_expression(expression, &families);
             assert!(!used.is_empty(), "{title} uses none: {expression}");
             let metrics = uses(expression).metrics.len();
             let selections = expression.matches("instance=~\"$instance\"").count();
@@ -591,7 +612,8 @@ fn the_dashboard_uses_what_there_is_and_all_of_it() {
         }
     }
     assert!(ids.len() > 20, "the panels were not found");
-    for row in &table {
+    let remediation = table_below("With `[remediation]`");
+    for row in table.iter().chain(&remediation) {
         let reason = NOT_SHOWN.iter().find(|(name, _)| *name == row.name);
         assert_ne!(
             shown.contains(&row.name),
@@ -677,7 +699,7 @@ fn explained_alerts() -> Vec<Alert> {
 
 #[test]
 fn the_alerts_are_the_ones_explained_and_use_what_there_is() {
-    let (alerts, table) = (alerts(), table());
+    let (alerts, table) = (alerts(), all_families());
     assert!(alerts.len() > 5, "{alerts:?}");
     assert_eq!(alerts, explained_alerts());
     let mut names = BTreeSet::new();
@@ -686,6 +708,28 @@ fn the_alerts_are_the_ones_explained_and_use_what_there_is() {
         let is_of_scraper = alert.expression.starts_with("up{");
         let used = check_expression(&alert.expression, &table);
         assert_ne!(used.is_empty(), !is_of_scraper, "{alert:?}");
+    }
+}
+
+#[test]
+fn what_remediation_depends_on_has_alerts() {
+    let used: BTreeSet<_> = alerts()
+        .iter()
+        .flat_map(|alert| uses(&alert.expression).metrics)
+        .map(|(metric, _)| metric)
+        .collect();
+    for metric in [
+        "ringspoa_appsec_total",
+        "ringspoa_breakers_open",
+        "ringspoa_captcha_total",
+        "ringspoa_decisions",
+        "ringspoa_geo_database_build_timestamp_seconds",
+        "ringspoa_geo_database_failing",
+        "ringspoa_source_failing",
+        "ringspoa_source_staleness_seconds",
+        "lapi_requests_failures_total",
+    ] {
+        assert!(used.contains(metric), "no alert has {metric}");
     }
 }
 

@@ -104,6 +104,17 @@ pub enum ProviderAnswer {
     Unusable(&'static str),
 }
 
+impl ProviderAnswer {
+    /// Whether it is the secret key that the provider does not take, whatever the solution.
+    #[must_use]
+    pub fn is_of_wrong_key(&self) -> bool {
+        match self {
+            Self::Refused(codes) => codes.iter().any(|code| code.ends_with("-input-secret")),
+            _ => false,
+        }
+    }
+}
+
 /// Reads a provider's answer. Its status does not count, as some send errors with 200 and some do not.
 #[must_use]
 pub fn judge_provider(result: &OutsideResult<'_>) -> ProviderAnswer {

@@ -98,6 +98,11 @@ impl Breaker {
         }
     }
 
+    /// For how long it opens, but for the part at random.
+    pub(super) fn open_for(&self) -> Duration {
+        self.config.map_or(Duration::ZERO, |config| config.open_for)
+    }
+
     /// Whether a call may be made. Each passage ends in a [`settle`](Self::settle).
     pub(super) fn pass(&self, now_ns: u64) -> Option<Passage> {
         match self.state(now_ns) {

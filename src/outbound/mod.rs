@@ -311,6 +311,12 @@ impl Endpoint {
         &self.handle.shared.name
     }
 
+    /// Its name and where it is, as errors have it.
+    #[must_use]
+    pub fn title(&self) -> &str {
+        self.handle.shared.title()
+    }
+
     /// What it counts.
     #[must_use]
     pub fn stats(&self) -> EndpointStats {

@@ -114,12 +114,13 @@ impl Admitted {
         &self.shared
     }
 
-    /// Tells the breaker. The first time counts.
-    pub(super) fn judge(&mut self, verdict: Verdict) {
+    /// Tells the breaker what came of it, a status or a fault, if it got as far as that. The first time counts.
+    pub(super) fn judge(&mut self, outcome: Option<Result<u16, &OutboundFault>>) {
         if std::mem::replace(&mut self.is_judged, true) {
             return;
         }
         let shared = &self.shared;
+        let verdict = outcome.map_or(Verdict::Unknown, verdict);
         // Seeded at random in each process, which is random enough for a jitter.
         let random = RandomState::new().hash_one(0);
         match shared
@@ -128,7 +129,16 @@ impl Admitted {
         {
             Some(Change::Opened) => {
                 shared.counters.breaker_opened.add(1);
-                tracing::warn!("{}: too many calls failed; none for a while", shared.title);
+                let cause = match outcome {
+                    Some(Ok(status)) => format!("status {status}"),
+                    Some(Err(fault)) => fault.to_string(),
+                    None => String::new(),
+                };
+                tracing::warn!(
+                    "{}: too many calls failed, the last one so: {cause}; none for {:?}, then one to see",
+                    shared.title,
+                    shared.breaker.open_for()
+                );
             }
             Some(Change::Closed) => tracing::info!("{}: answers again", shared.title),
             None => {}
@@ -138,13 +148,13 @@ impl Admitted {
 
 impl Drop for Admitted {
     fn drop(&mut self) {
-        self.judge(Verdict::Unknown);
+        self.judge(None);
         self.shared.in_flight.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
 /// What an outcome says about the endpoint.
-pub(super) fn verdict(outcome: Result<u16, &OutboundFault>) -> Verdict {
+fn verdict(outcome: Result<u16, &OutboundFault>) -> Verdict {
     match outcome {
         Ok(502..=504) => Verdict::FailsWithThis,
         Ok(_) => Verdict::Works,
@@ -198,7 +208,7 @@ impl Completion {
         let Some((mut admitted, callback)) = self.parts.take() else {
             return;
         };
-        admitted.judge(verdict(result.as_ref().map(Response::status)));
+        admitted.judge(Some(result.as_ref().map(Response::status)));
         let shared = Arc::clone(&admitted.shared);
         let counters = &shared.counters;
         counters.took(admitted.began.elapsed());

@@ -13,13 +13,12 @@ use bytes::{Buf, Bytes};
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tokio::time::timeout;
 
-use super::breaker::Verdict;
 use super::config::StreamTimeouts;
 use super::error::{OutboundError, OutboundFault, Phase};
 use super::exchange::{Answer, Retry, Waits, begin, classify, keep_alive, next_piece};
 use super::pool::Pool;
 use super::request::{Head, Request};
-use super::shared::{Admitted, Shared, verdict};
+use super::shared::{Admitted, Shared};
 
 /// Pieces that may lie between the two threads. hyper reads another one meanwhile and the reader has
 /// one in hand; none is larger than hyper's buffer of 64 KiB.
@@ -80,12 +79,12 @@ impl Stream {
         // A stream may have a meaning for the server that a second one does not have.
         match begin(&pool, &self.request, &waits, Retry::IfUnsent, &phase).await {
             Ok(answer) => {
-                let outcome = verdict(Ok(answer.head.status()));
-                self.end.admitted.judge(outcome);
+                let status = answer.head.status();
+                self.end.admitted.judge(Some(Ok(status)));
                 self.pass_on(answer, &pool).await;
             }
             Err(fault) => {
-                self.end.admitted.judge(verdict(Err(&fault)));
+                self.end.admitted.judge(Some(Err(&fault)));
                 self.fail(fault).await;
             }
         }
@@ -170,7 +169,7 @@ impl Ended {
 
 impl Drop for Ended {
     fn drop(&mut self) {
-        self.admitted.judge(Verdict::Unknown);
+        self.admitted.judge(None);
         self.count(Err(&OutboundFault::Stopped));
     }
 }

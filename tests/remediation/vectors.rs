@@ -216,8 +216,8 @@ fn vector_12_a_solution_that_is_none_or_is_not_judged_in_time() {
         .with_cookie(&pending);
     for (says, count) in [
         (REFUSED, "captcha Refused"),
-        (Says::Nothing, "captcha Unanswered"),
-        (Says::Fails(NoAnswer::TimedOut), "captcha Unanswered"),
+        (Says::Nothing, "captcha TimedOut"),
+        (Says::Fails(NoAnswer::TimedOut), "captcha TimedOut"),
         (Says::Fails(NoAnswer::Failed), "captcha Unanswered"),
         (Says::Json(200, "true"), "captcha Unanswered"),
     ] {

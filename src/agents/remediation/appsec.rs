@@ -113,6 +113,11 @@ impl AppSec {
         })
     }
 
+    /// Who is asked.
+    pub(super) const fn endpoint(&self) -> EndpointId {
+        self.endpoint
+    }
+
     /// The question about a request; `None` if too little is known of it to ask.
     ///
     /// The client's headers go along, with spaces for control characters, except those of its connection
@@ -173,7 +178,7 @@ impl AppSec {
                     ..passes
                 };
             }
-            Err(NoAnswer::Failed) => AppSecFailure::Failed,
+            Err(NoAnswer::Failed) => AppSecFailure::Unreachable,
             Ok(answer) => match answer.status {
                 200 => return passes,
                 401 => AppSecFailure::KeyRefused,
@@ -244,12 +249,78 @@ pub struct AppSecVerdict {
 pub enum AppSecFailure {
     /// No answer in time.
     TimedOut,
-    /// No answer, or one that it gives where it cannot judge.
+    /// No connection, an early end, or none that is tried after as many failures.
+    Unreachable,
+    /// An answer that it gives where it cannot judge.
     Failed,
     /// It does not know the key.
     KeyRefused,
     /// Too little was known of the request to ask: the message has no address, method, path or headers.
     NotAsked,
+}
+
+impl FailureAction {
+    /// What requests get where it holds, for a log.
+    pub(super) const fn effect(self) -> &'static str {
+        match self {
+            Self::Passthrough => "requests pass",
+            Self::Deny => "requests are turned away",
+            Self::Captcha => "requests get a captcha",
+        }
+    }
+}
+
+/// What came of asking AppSec, for a label of a metric.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum AppSecOutcome {
+    Allow,
+    Ban,
+    Captcha,
+    Timeout,
+    Unreachable,
+    Unauthorized,
+    Error,
+    NotAsked,
+}
+
+impl AppSecOutcome {
+    /// All of them, in the order of their numbers.
+    pub(super) const ALL: [Self; 8] = [
+        Self::Allow,
+        Self::Ban,
+        Self::Captcha,
+        Self::Timeout,
+        Self::Unreachable,
+        Self::Unauthorized,
+        Self::Error,
+        Self::NotAsked,
+    ];
+
+    pub(super) const fn of(outcome: Result<Remediation, AppSecFailure>) -> Self {
+        match outcome {
+            Ok(Remediation::Ban) => Self::Ban,
+            Ok(Remediation::Captcha) => Self::Captcha,
+            Ok(_) => Self::Allow,
+            Err(AppSecFailure::TimedOut) => Self::Timeout,
+            Err(AppSecFailure::Unreachable) => Self::Unreachable,
+            Err(AppSecFailure::Failed) => Self::Error,
+            Err(AppSecFailure::KeyRefused) => Self::Unauthorized,
+            Err(AppSecFailure::NotAsked) => Self::NotAsked,
+        }
+    }
+
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::Allow => "allow",
+            Self::Ban => "ban",
+            Self::Captcha => "captcha",
+            Self::Timeout => "timeout",
+            Self::Unreachable => "unreachable",
+            Self::Unauthorized => "unauthorized",
+            Self::Error => "error",
+            Self::NotAsked => "not_asked",
+        }
+    }
 }
 
 /// What AppSec is told of a request.

@@ -9,18 +9,21 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use super::appsec::{AppSecFailure, AppSecOutcome};
 use super::dataset::{CountryCode, Remediation, SnapshotCell, SnapshotReader};
-use super::decide::{Counts, Inquiry, Listed, Lookup, Question, Ruling, Verdict};
+use super::decide::{CaptchaCount, Counts, Inquiry, Listed, Lookup, Question, Ruling, Verdict};
 use super::geo::{GeoDatabases, Place};
 use super::messages::{CrowdsecHttpBody, CrowdsecHttpNoBody, CrowdsecTcp, HttpRequest, VARIABLES};
 use super::policy::Policy;
 use super::words::CHALLENGE;
-use crate::agent::{Agent, AgentError, Reply, Router, Ticket};
+use crate::agent::{Agent, AgentError, Reply, Router, SparseLog, Ticket};
 use crate::agents::outside::{
-    EndpointKind, EndpointNeed, NoAnswer, OutsideAnswer, OutsideRequest, outbound_request,
-    outside_result,
+    EndpointKind, EndpointNeed, OutsideRequest, OutsideResult, outbound_request, outside_result,
 };
-use crate::outbound::{BreakerConfig, Endpoint, EndpointConfig, EndpointError, Outbound};
+use crate::agents::provider::ProviderAnswer;
+use crate::outbound::{
+    BreakerConfig, Endpoint, EndpointConfig, EndpointError, FailureKind, Outbound, OutboundError,
+};
 
 /// Questions end so long before the agent's deadline, to have their verdict answered and not the
 /// fallback.
@@ -77,6 +80,8 @@ struct Parts {
     decisions: Arc<SnapshotCell>,
     /// As [`Policy::endpoints`].
     endpoints: Vec<Endpoint>,
+    /// Of each of those, that it fails: clients decide how often it does.
+    logs: Vec<Mutex<SparseLog>>,
     /// How long a request may wait for all questions together.
     patience: Duration,
     /// Of all agents there were, also under other policies.
@@ -85,7 +90,80 @@ struct Parts {
     told_of_challenges: AtomicBool,
 }
 
+/// An answer that did not come, or is of no use.
+struct Failed<'a> {
+    endpoint: usize,
+    error: Option<&'a OutboundError>,
+    /// Whether it had less time than its own timeout, as HAProxy is to be answered before.
+    is_cut: bool,
+}
+
 impl Parts {
+    /// That AppSec gave no verdict, and what requests get instead.
+    fn tell_of_appsec(
+        &self,
+        failed: &Failed<'_>,
+        inquiry: &Inquiry,
+        why: AppSecFailure,
+        status: u16,
+    ) {
+        let Some(appsec) = inquiry.appsec() else {
+            return;
+        };
+        let cause = match (failed.error, why) {
+            (Some(error), _) => error.fault().to_string(),
+            (None, AppSecFailure::KeyRefused) => format!("{status}, check api-key"),
+            (None, AppSecFailure::NotAsked) => {
+                "not asked, as HAProxy's message lacks src-ip, method, path or headers".to_owned()
+            }
+            (None, _) => format!("{status}, which is no verdict"),
+        };
+        let cut = match failed.is_cut {
+            true => ", at the end of agent-deadline-ms",
+            false => "",
+        };
+        let effect = appsec.on_failure.effect();
+        self.tell(
+            failed.endpoint,
+            format_args!("{cause}{cut}; {effect} (failure-action)"),
+        );
+    }
+
+    /// That a visitor's solution is lost: the providers' are of use once.
+    fn tell_of_provider(&self, failed: &Failed<'_>, answer: Option<&ProviderAnswer>) {
+        let (cause, fix) = match (failed.error, answer) {
+            (Some(error), _) => {
+                let fix = match (error.fault().kind(), failed.is_cut) {
+                    (FailureKind::Timeout, true) => {
+                        "raise agent-deadline-ms, and HAProxy's timeout processing above it, to what the \
+                         provider takes"
+                    }
+                    (FailureKind::Timeout, false) => "raise the captcha's timeout",
+                    _ => "check that it can be reached from here",
+                };
+                (error.fault().to_string(), fix)
+            }
+            (None, Some(answer)) if answer.is_of_wrong_key() => {
+                ("it does not know the key".to_owned(), "check secret-key")
+            }
+            (None, Some(ProviderAnswer::Unusable(reason))) => {
+                ((*reason).to_owned(), "check the provider's URL")
+            }
+            _ => return,
+        };
+        self.tell(
+            failed.endpoint,
+            format_args!(
+                "{cause}; a visitor's solution is lost, and the captcha comes again: {fix}"
+            ),
+        );
+    }
+
+    fn tell(&self, endpoint: usize, what: fmt::Arguments<'_>) {
+        let title = self.endpoints[endpoint].title();
+        lock(&self.logs[endpoint]).warn(format_args!("{title}: {what}"));
+    }
+
     /// Once: a client decides how often it happens.
     fn tell_of_challenges(&self) {
         if !self.told_of_challenges.swap(true, Ordering::Relaxed) {
@@ -188,11 +266,12 @@ impl Bouncer {
             })
         };
         let endpoints = policy.endpoints().iter().map(endpoint);
-        let endpoints = endpoints.collect::<Result<_, _>>()?;
+        let endpoints = endpoints.collect::<Result<Vec<_>, _>>()?;
         Ok(Self {
             parts: Arc::new(Parts {
                 policy,
                 decisions,
+                logs: endpoints.iter().map(|_| Mutex::default()).collect(),
                 endpoints,
                 patience: deadline.saturating_sub(MARGIN),
                 cores,
@@ -253,6 +332,11 @@ pub struct BouncerCounts {
     pub processed_v6: u64,
     /// Requests that did not pass.
     pub blocked: BTreeMap<BlockedLabels, u64>,
+    /// Questions to AppSec, by what came of them: `allow`, `ban` and `captcha` are its answers, `timeout`,
+    /// `unreachable`, `unauthorized`, `error` and `not_asked` why there is none.
+    pub appsec: BTreeMap<&'static str, u64>,
+    /// Requests that a captcha was due for, by what came of it: see [`CaptchaCount::name`].
+    pub captcha: BTreeMap<&'static str, u64>,
 }
 
 impl BouncerCounts {
@@ -261,6 +345,12 @@ impl BouncerCounts {
         self.processed_v6 += core.processed_v6.load(Ordering::Relaxed);
         for (labels, count) in lock(&core.blocked).iter() {
             *self.blocked.entry(labels.clone()).or_default() += count;
+        }
+        for (outcome, count) in AppSecOutcome::ALL.iter().zip(&core.appsec) {
+            *self.appsec.entry(outcome.name()).or_default() += count.load(Ordering::Relaxed);
+        }
+        for (outcome, count) in CaptchaCount::ALL.iter().zip(&core.captcha) {
+            *self.captcha.entry(outcome.name()).or_default() += count.load(Ordering::Relaxed);
         }
     }
 }
@@ -283,6 +373,8 @@ struct CoreCounts {
     processed_v6: AtomicU64,
     /// Taken for requests that do not pass, by nobody else but whoever reads it.
     blocked: Mutex<BTreeMap<BlockedLabels, u64>>,
+    appsec: [AtomicU64; AppSecOutcome::ALL.len()],
+    captcha: [AtomicU64; CaptchaCount::ALL.len()],
 }
 
 impl CoreCounts {
@@ -293,6 +385,9 @@ impl CoreCounts {
                 false => &self.processed_v4,
             };
             processed.fetch_add(1, Ordering::Relaxed);
+        }
+        if let Some(captcha) = counts.captcha {
+            self.captcha[captcha as usize].fetch_add(1, Ordering::Relaxed);
         }
         for blocked in [counts.blocked, counts.blocked_by_appsec]
             .into_iter()
@@ -354,6 +449,7 @@ impl Core {
                     pending: Mutex::new(Pending {
                         inquiry,
                         ticket: Some(reply.defer()),
+                        is_appsec_counted: false,
                     }),
                 };
                 Arc::new(asked).go_on();
@@ -426,6 +522,8 @@ struct Pending {
     inquiry: Box<Inquiry>,
     /// `None` once the verdict has been sent.
     ticket: Option<Ticket>,
+    /// Its outcome may come after the verdict, where AppSec is to know of all requests.
+    is_appsec_counted: bool,
 }
 
 impl Asked {
@@ -438,24 +536,55 @@ impl Asked {
                 if self.end <= Instant::now() {
                     pending.inquiry.handle_deadline();
                 }
+                self.count_appsec(&mut pending);
                 self.send_if_settled(&mut pending);
                 pending.inquiry.poll_question()
             };
             match question {
                 None => return,
-                Some(Question::Captcha(request)) => self.ask(&request, |inquiry, result| {
-                    inquiry.handle_provider(result, unix_s());
-                }),
+                Some(Question::Captcha(request)) => {
+                    let parts = Arc::clone(&self.parts);
+                    self.ask(&request, move |inquiry, result, failed| {
+                        let answer = inquiry.handle_provider(result, unix_s());
+                        parts.tell_of_provider(failed, answer.as_ref());
+                    });
+                }
                 Some(Question::AppSec(request)) => {
                     let parts = Arc::clone(&self.parts);
-                    self.ask(&request, move |inquiry, result| {
+                    self.ask(&request, move |inquiry, result, failed| {
                         let verdict = inquiry.handle_appsec(result);
                         if verdict.is_some_and(|verdict| verdict.wants_challenge) {
                             parts.tell_of_challenges();
                         }
+                        if let Some(why) = verdict.and_then(|verdict| verdict.failure) {
+                            let status = result.as_ref().map_or(0, |answer| answer.status);
+                            parts.tell_of_appsec(failed, inquiry, why, status);
+                        }
                     });
                 }
             }
+        }
+    }
+
+    fn count_appsec(&self, pending: &mut Pending) {
+        let Some(outcome) = pending.inquiry.appsec_outcome() else {
+            return;
+        };
+        if std::mem::replace(&mut pending.is_appsec_counted, true) {
+            return;
+        }
+        let counted = &self.counts.appsec[AppSecOutcome::of(outcome) as usize];
+        counted.fetch_add(1, Ordering::Relaxed);
+        if outcome == Err(AppSecFailure::NotAsked)
+            && let Some(appsec) = pending.inquiry.appsec()
+        {
+            let failed = Failed {
+                endpoint: appsec.endpoint().index(),
+                error: None,
+                is_cut: false,
+            };
+            let (inquiry, why) = (&pending.inquiry, AppSecFailure::NotAsked);
+            self.parts.tell_of_appsec(&failed, inquiry, why, 0);
         }
     }
 
@@ -478,12 +607,14 @@ impl Asked {
     fn ask(
         self: &Arc<Self>,
         question: &OutsideRequest,
-        take: impl FnOnce(&mut Inquiry, &Result<OutsideAnswer<'_>, NoAnswer>) + Send + 'static,
+        take: impl FnOnce(&mut Inquiry, &OutsideResult<'_>, &Failed<'_>) + Send + 'static,
     ) {
         let asked = Arc::clone(self);
-        let deadline = self.end.saturating_duration_since(Instant::now());
-        let deadline = deadline.min(question.timeout);
-        let endpoint = &self.parts.endpoints[question.endpoint.index()];
+        let left = self.end.saturating_duration_since(Instant::now());
+        let deadline = left.min(question.timeout);
+        let is_cut = left < question.timeout;
+        let index = question.endpoint.index();
+        let endpoint = &self.parts.endpoints[index];
         let max_len = question.max_answer_len;
         endpoint.call(
             outbound_request(question),
@@ -492,7 +623,14 @@ impl Asked {
             move |result| {
                 {
                     let mut pending = lock(&asked.pending);
-                    take(&mut pending.inquiry, &outside_result(&result));
+                    let failed = Failed {
+                        endpoint: index,
+                        error: result.as_ref().err(),
+                        is_cut: is_cut
+                            && matches!(&result, Err(error)
+                                if error.fault().kind() == FailureKind::Timeout),
+                    };
+                    take(&mut pending.inquiry, &outside_result(&result), &failed);
                 }
                 asked.go_on();
             },
@@ -514,6 +652,14 @@ mod tests {
     use crate::outbound::OutboundConfig;
 
     #[test]
+    fn outcomes_are_numbered_in_their_order() {
+        let appsec = AppSecOutcome::ALL.iter().enumerate();
+        appsec.for_each(|(index, &outcome)| assert_eq!(outcome as usize, index));
+        let captcha = CaptchaCount::ALL.iter().enumerate();
+        captcha.for_each(|(index, &outcome)| assert_eq!(outcome as usize, index));
+    }
+
+    #[test]
     fn agents_that_are_gone_leave_their_counts_and_no_more() {
         let outbound = Outbound::start(OutboundConfig::default()).unwrap();
         let (policy, _) = Policy::new(PolicySettings::default()).unwrap();
@@ -529,10 +675,17 @@ mod tests {
             let cores = lock(&bouncer.parts.cores);
             let newest = cores.present.last().unwrap();
             newest.processed_v4.fetch_add(1, Ordering::Relaxed);
+            newest.appsec[AppSecOutcome::Error as usize].fetch_add(1, Ordering::Relaxed);
+            newest.captcha[CaptchaCount::TimedOut as usize].fetch_add(1, Ordering::Relaxed);
             drop((cores, agent));
         }
         let counted = lock(&bouncer.parts.cores).present.len();
         assert!(counted <= 2, "{counted}");
-        assert_eq!(bouncer.counts().processed_v4, 100);
+        let counts = bouncer.counts();
+        assert_eq!(counts.processed_v4, 100);
+        assert_eq!(
+            (counts.appsec["error"], counts.captcha["timeout"]),
+            (100, 100)
+        );
     }
 }

@@ -208,11 +208,13 @@ pub(super) fn judge_captcha(
     scope: &Scope<'_>,
     result: &OutsideResult<'_>,
 ) -> ProviderOutcome {
-    match judge_provider(result) {
+    let answer = judge_provider(result);
+    let is_of_wrong_key = answer.is_of_wrong_key();
+    match answer {
         ProviderAnswer::Solved => {}
         ProviderAnswer::Refused(codes) => {
             // That the secret key is wrong is nothing that another captcha helps against.
-            if codes.iter().any(|code| code.ends_with("-input-secret")) {
+            if is_of_wrong_key {
                 tracing::error!(
                     ?codes,
                     "a captcha's provider refuses secret-key; see [[challenge.realm.level]]"

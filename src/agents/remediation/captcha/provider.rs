@@ -28,12 +28,27 @@ pub(super) fn provider_of_settings(
         return provider;
     }
     let custom = custom.cloned().unwrap_or_default();
+    let missing: Vec<&str> = [
+        ("script", &custom.script),
+        ("class", &custom.class),
+        ("field", &custom.field),
+        ("url", &custom.url),
+    ]
+    .into_iter()
+    .filter(|(_, text)| text.as_ref().is_none_or(String::is_empty))
+    .map(|(key, _)| key)
+    .collect();
+    if !missing.is_empty() {
+        let text = format!(
+            "lacks {}: want script (the URL of the page's script), class (of the element that it fills), \
+             field (of the form, that has the solution) and url (that verifies it)",
+            missing.join(", ")
+        );
+        problems.error("captcha.custom", text);
+    }
     let mut text = |key: &str, text: Option<String>, is_url: bool| {
         let key = format!("captcha.custom.{key}");
-        let Some(text) = text.filter(|text| !text.is_empty()) else {
-            problems.error(&key, "is missing, which a custom provider needs");
-            return None;
-        };
+        let text = text.filter(|text| !text.is_empty())?;
         let is_http = text.starts_with("https://") || text.starts_with("http://");
         if is_url && !is_http {
             let url = shown(&text);
@@ -95,6 +110,14 @@ mod tests {
             ..custom
         });
         assert_eq!(provider, None);
-        assert!(found.contains("custom.script is missing") && found.contains("custom.class has"));
+        assert!(
+            found.contains("custom lacks script: want script (")
+                && found.contains("custom.class has")
+        );
+        // All at once.
+        let (provider, found) = read(&CustomProviderSettings::default());
+        assert_eq!(provider, None);
+        assert!(found.starts_with("host 1: captcha.custom lacks script, class, field, url: want"));
+        assert_eq!(found.lines().count(), 1, "{found}");
     }
 }

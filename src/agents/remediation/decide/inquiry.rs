@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::verdict::CaptchaCount;
 use super::{Facts, Listed, Lookup, Progress, Verdict};
-use crate::agents::outside::{OutsideRequest, OutsideResult};
+use crate::agents::outside::{NoAnswer, OutsideRequest, OutsideResult};
 use crate::agents::provider::{ProviderAnswer, judge_provider};
 use crate::agents::remediation::appsec::{AppSec, AppSecFailure, AppSecVerdict};
 use crate::agents::remediation::captcha::{CaptchaAwaiting, CaptchaStep};
@@ -125,7 +125,9 @@ impl Inquiry {
         self.progress.captcha = Some(outcome);
         self.progress.solution = Some(match answer {
             ProviderAnswer::Solved => CaptchaCount::Solved,
+            _ if answer.is_of_wrong_key() => CaptchaCount::KeyRefused,
             ProviderAnswer::Refused(_) => CaptchaCount::Refused,
+            _ if matches!(result, Err(NoAnswer::TimedOut)) => CaptchaCount::TimedOut,
             ProviderAnswer::Unusable(_) => CaptchaCount::Unanswered,
         });
         match std::mem::replace(&mut self.appsec, Stage::Over) {
@@ -155,7 +157,7 @@ impl Inquiry {
         self.appsec = Stage::Over;
         // What the visitor has without an answer is what is in force already.
         if self.provider.take().is_some() {
-            self.progress.solution = Some(CaptchaCount::Unanswered);
+            self.progress.solution = Some(CaptchaCount::TimedOut);
         }
         self.questions.clear();
     }
@@ -184,11 +186,22 @@ impl Inquiry {
         Verdict::new(self.host(), &lookup, self.facts, &self.progress)
     }
 
+    /// What came of asking AppSec, once it is known; it may be after the verdict was.
+    #[must_use]
+    pub fn appsec_outcome(&self) -> Option<Result<Remediation, AppSecFailure>> {
+        let appsec = self.progress.appsec?;
+        Some(match appsec.failure {
+            Some(failure) => Err(failure),
+            None => Ok(appsec.remediation),
+        })
+    }
+
     fn host(&self) -> Option<&Host> {
         self.policy.hosts.at(self.rank?)
     }
 
-    fn appsec(&self) -> Option<&AppSec> {
+    /// The AppSec that is asked about it, if one is.
+    pub(in crate::agents::remediation) fn appsec(&self) -> Option<&AppSec> {
         match self.host() {
             Some(host) => host.appsec.as_ref(),
             None => self.policy.appsec.as_ref(),

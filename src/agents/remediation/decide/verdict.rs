@@ -49,7 +49,7 @@ pub struct Counts<'a> {
     pub is_processed: bool,
     /// `blocked_requests`, for the decision.
     pub blocked: Option<Blocked<'a>>,
-    /// `blocked_requests`, for AppSec.
+    /// `blocked_requests`, for AppSec: of the origin `appsec`, or `appsec-failure` where it gave no answer.
     pub blocked_by_appsec: Option<Blocked<'a>>,
     /// What came of a captcha, if one was due.
     pub captcha: Option<CaptchaCount>,
@@ -90,8 +90,43 @@ pub enum CaptchaCount {
     Solved,
     /// The provider did not take the solution.
     Refused,
-    /// The provider gave no answer, or none of use.
+    /// The provider gave no answer in time.
+    TimedOut,
+    /// The provider does not know the secret key.
+    KeyRefused,
+    /// The provider could not be reached, or its answer is of no use.
     Unanswered,
+}
+
+impl CaptchaCount {
+    /// All of them, in the order of their numbers.
+    pub(in crate::agents::remediation) const ALL: [Self; 9] = [
+        Self::NotShown,
+        Self::Issued,
+        Self::Pending,
+        Self::Passed,
+        Self::Solved,
+        Self::Refused,
+        Self::TimedOut,
+        Self::KeyRefused,
+        Self::Unanswered,
+    ];
+
+    /// It for a label of a metric.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::NotShown => "not_shown",
+            Self::Issued => "issued",
+            Self::Pending => "pending",
+            Self::Passed => "passed",
+            Self::Solved => "solved",
+            Self::Refused => "refused",
+            Self::TimedOut => "timeout",
+            Self::KeyRefused => "unauthorized",
+            Self::Unanswered => "error",
+        }
+    }
 }
 
 impl<'a> Verdict<'a> {
@@ -171,7 +206,10 @@ impl<'a> Verdict<'a> {
                     remediation: listed.remediation,
                 }),
                 blocked_by_appsec: appsec.map(|appsec| Blocked {
-                    origin: "appsec",
+                    origin: match appsec.failure {
+                        Some(_) => "appsec-failure",
+                        None => "appsec",
+                    },
                     remediation: appsec.remediation,
                 }),
                 captcha: progress.solution.or_else(|| {
