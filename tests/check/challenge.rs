@@ -216,3 +216,26 @@ fn variables_of_berghains_rules_are_judged_where_a_slip_is_likely() {
         "did you mean 'valid'?",
     );
 }
+
+/// What says how to use an answer must not have everybody refused who has one.
+#[test]
+fn the_first_use_of_a_variable_refuses_nobody() {
+    let [main, engines] = samples();
+    let main: String = main
+        .lines()
+        .filter(|line| !line.contains("txn.challenge."))
+        .map(|line| format!("{line}\n"))
+        .collect();
+    let found = found(&main, &engines, &options());
+    let unread: Vec<_> = found
+        .iter()
+        .filter(|one| one.id == "variable-unread")
+        .collect();
+    let [finding] = unread[..] else {
+        panic!("one is expected: {found:#?}");
+    };
+    assert_eq!(
+        finding.fix,
+        "add an acl that reads one, and rules that use it, as in acl is_valid var(txn.challenge.valid) -m bool"
+    );
+}

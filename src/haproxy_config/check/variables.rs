@@ -7,7 +7,7 @@ use super::super::samples::Event;
 use super::super::similar::{closest, hint};
 use super::messages::event;
 use super::{CheckOptions, declaration, engines_in_use};
-use crate::message::VariableDeclaration;
+use crate::message::{ValueTypes, VariableDeclaration};
 use crate::spop::Scope;
 
 /// The longest `scope.prefix.name`: HAProxy has 64 bytes for it, NUL included.
@@ -67,16 +67,30 @@ pub(super) fn check(config: &Config, options: &CheckOptions, found: &mut Finding
                 "variable-unread",
                 agent.place(),
                 format!("no rule reads a variable of prefix '{prefix}': what the agent answers has no effect"),
-                format!(
-                    "add a rule, as in http-request deny if {{ var({}.{prefix}.{}) -m found }}",
-                    variable.scope, variable.name
-                ),
+                use_of(prefix, variable),
             );
         }
     }
     set_by_rules(config, &reads, &sets, found);
     other_prefixes(config, options, &reads, &sets, found);
     shared(config, found);
+}
+
+/// How a rule may begin to use a variable. It refuses nobody: what a value means the agent knows, and `found`
+/// is what every answer is.
+fn use_of(prefix: &str, variable: &VariableDeclaration) -> String {
+    let VariableDeclaration { scope, name, types } = variable;
+    let full = format!("{scope}.{prefix}.{name}");
+    let (acl, test) = if types.contains(ValueTypes::BOOL) {
+        (format!("is_{name}"), "-m bool")
+    } else if types.contains(ValueTypes::INT64) {
+        (format!("is_high_{name}"), "-m int gt 100")
+    } else if types.contains(ValueTypes::STRING) {
+        (format!("has_{name}"), "-m str TEXT")
+    } else {
+        (format!("has_{name}"), "-m found")
+    };
+    format!("add an acl that reads one, and rules that use it, as in acl {acl} var({full}) {test}")
 }
 
 /// Variables that nothing sets, of the names that rules give to their own.
