@@ -1,6 +1,7 @@
 //! The `ringspoa` binary: flags, and the commands that they choose.
 
 mod challenge;
+mod challenge_sample;
 mod check;
 mod config;
 mod decode;

@@ -6,11 +6,15 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
-use ringspoa::agents::challenge;
+use ringspoa::agents::challenge::{self, ChallengeSettings};
 use ringspoa::agents::remediation::{AddressTable, RemediationAgent, messages};
 use ringspoa::{Agent, AgentDeclaration, HaproxyVersion, SpoeConfig};
 
+use crate::challenge_sample::Sample;
 use crate::config::Settings;
+
+/// The agent of a list of addresses.
+const REMEDIATION: &str = "remediation";
 
 /// The agent of the `[remediation]` table.
 const CROWDSEC: &str = "crowdsec";
@@ -32,10 +36,10 @@ pub(crate) struct Print {
     /// Version of HAProxy, from 2.6 on
     #[arg(long, value_name = "VERSION", default_value = "3.2")]
     haproxy: String,
-    /// Agent to ask: remediation; crowdsec, which takes the messages of CrowdSec's bouncer; or challenge, of
-    /// which the samples have the rules too
-    #[arg(long, value_name = "NAME", default_value = "remediation")]
-    agent: String,
+    /// Agent to ask: remediation; crowdsec, which takes the messages of CrowdSec's bouncer; or challenge, with
+    /// the rules of the samples [default: those that --config has tables of, else remediation]
+    #[arg(long, value_name = "NAME")]
+    agent: Option<String>,
     /// What to print: the SPOE file, the backend of haproxy.cfg, lines for frontends, or all of it
     #[arg(
         long,
@@ -50,7 +54,7 @@ pub(crate) struct Print {
     address: Option<String>,
     /// Configuration file of `ringspoa serve`: the first address of `listen` is where the agent is, and
     /// requests wait a fifth longer than `agent-deadline-ms`, 20 ms at least, if that is set, instead of 100 ms
-    /// (500 ms for crowdsec and challenge)
+    /// (500 ms for crowdsec); of challenge solutions alone wait for that
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
 }
@@ -67,7 +71,7 @@ enum Part {
 pub(crate) fn agents() -> Vec<(&'static str, AgentDeclaration)> {
     let remediation = RemediationAgent::new(AddressTable::default());
     vec![
-        ("remediation", remediation.declaration()),
+        (REMEDIATION, remediation.declaration()),
         (CROWDSEC, messages::declaration()),
         (CHALLENGE, challenge::messages::declaration()),
     ]
@@ -130,18 +134,28 @@ pub(crate) fn run(arguments: &Print, usage: u8) -> ExitCode {
 
 impl Print {
     fn text(&self) -> Result<String, String> {
-        let timeout = match &*self.agent {
-            CROWDSEC | CHALLENGE => ASKING_PROCESSING_TIMEOUT,
-            _ => PROCESSING_TIMEOUT,
-        };
-        let mut config = SpoeConfig::new(&declaration(&self.agent)?)
-            .for_haproxy(version(&self.haproxy)?)
-            .processing_timeout(timeout);
         let settings = match &self.config {
             // Not whether its users and files are here: HAProxy may run elsewhere.
             Some(path) => Settings::load(path).map_err(|error| error.to_string())?,
             None => Settings::default(),
         };
+        let names = match &self.agent {
+            Some(name) => vec![name.as_str()],
+            None => served(&settings),
+        };
+        let texts = names.iter().map(|name| self.text_of(name, &settings));
+        Ok(texts.collect::<Result<Vec<_>, _>>()?.join("\n"))
+    }
+
+    fn text_of(&self, agent: &str, settings: &Settings) -> Result<String, String> {
+        let timeout = match agent {
+            CROWDSEC => ASKING_PROCESSING_TIMEOUT,
+            _ => PROCESSING_TIMEOUT,
+        };
+        let version = version(&self.haproxy)?;
+        let mut config = SpoeConfig::new(&declaration(agent)?)
+            .for_haproxy(version)
+            .processing_timeout(timeout);
         let server = settings.server_config().map_err(|error| {
             let file = self
                 .config
@@ -149,13 +163,18 @@ impl Print {
                 .map(|path| format!("{}: ", path.display()));
             format!("{}{error}", file.collect::<String>())
         })?;
-        if let Some(deadline) = settings.agent_deadline_ms {
-            config = config.agent_deadline(Duration::from_millis(deadline));
+        let deadline = settings.agent_deadline_ms.map(Duration::from_millis);
+        if let Some(deadline) = deadline {
+            config = config.agent_deadline(deadline);
         }
         match (&self.address, server.listen.first()) {
             (Some(address), _) => config = config.address(address),
             (None, Some(address)) => config = config.address(address),
             (None, None) => {}
+        }
+        if agent == CHALLENGE {
+            let backend = config.backend().map_err(|error| error.to_string())?;
+            return Ok(self.challenge(Sample::of(version), settings, deadline, &backend));
         }
         let text = match self.part {
             Part::Spoe => config.spoe(),
@@ -165,4 +184,46 @@ impl Print {
         };
         text.map_err(|error| error.to_string())
     }
+
+    /// The sample, with the address that a backend made from the declaration has.
+    fn challenge(
+        &self,
+        sample: Sample,
+        settings: &Settings,
+        deadline: Option<Duration>,
+        backend: &str,
+    ) -> String {
+        let mut servers = backend.lines().filter_map(|line| {
+            let line = line.trim_start().strip_prefix("server ")?;
+            let (_, address) = line.strip_suffix(" check")?.split_once(' ')?;
+            Some(address)
+        });
+        let address = servers.next().unwrap_or_default();
+        let default = ChallengeSettings::default();
+        let settings = settings.challenge.as_ref().unwrap_or(&default);
+        match self.part {
+            Part::Spoe => sample.spoe(settings, deadline),
+            Part::Backend => sample.backends(address),
+            Part::Frontend => sample.frontend(settings),
+            Part::All => format!(
+                "{}\n# ---- the rest is for haproxy.cfg: in each frontend that asks the agent\n{}\n\
+                 # ---- and once\n{}",
+                sample.spoe(settings, deadline),
+                sample.frontend(settings),
+                sample.backends(address)
+            ),
+        }
+    }
+}
+
+/// The agents that a server of these settings has, by the names of `--agent`.
+fn served(settings: &Settings) -> Vec<&'static str> {
+    let addresses = match (&settings.remediation, &settings.challenge) {
+        (Some(_), _) => Some(CROWDSEC),
+        // Beside challenges nobody is banned but by a list.
+        (None, Some(_)) => settings.ban_list.as_ref().map(|_| REMEDIATION),
+        (None, None) => Some(REMEDIATION),
+    };
+    let challenge = settings.challenge.as_ref().map(|_| CHALLENGE);
+    addresses.into_iter().chain(challenge).collect()
 }

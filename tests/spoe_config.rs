@@ -719,6 +719,144 @@ fn the_command_takes_the_settings_of_the_server() {
     assert!(out.contains("server ringspoa 10.0.0.1:9000 check"), "{out}");
 }
 
+/// Two engines, and rules that agree with the page: more than a declaration says. HAProxy takes it together
+/// with a frontend and an application, and `ringspoa check` has nothing against it.
+#[test]
+fn the_command_prints_browser_validation_as_the_samples_have_it() {
+    let folder = Folder::new("challenge");
+    let settings = folder.write(
+        "ringspoa.toml",
+        "listen = '127.0.0.1:9123'\n[challenge]\npath = '/are-you-there'\n[[challenge.realm]]\n\
+         [[challenge.realm.level]]\ntype = 'captcha'\ntimeout-s = 8\n",
+    );
+    let settings = settings.to_str().unwrap();
+    for version in ["2.6", "2.8", "3.0", "3.2"] {
+        let dist = match version {
+            "3.2" => "haproxy-3.1",
+            _ => "haproxy-2.6",
+        };
+        let read =
+            |name: &str| fs::read_to_string(root().join("dist").join(dist).join(name)).unwrap();
+        let part = |part: &str, flags: &[&str]| {
+            let arguments = [&["--haproxy", version, "--part", part], flags].concat();
+            let (code, out, err) = run(&arguments);
+            assert_eq!((code, &*err), (Some(0), ""), "{arguments:?}");
+            out
+        };
+        let named = [
+            "--agent",
+            "challenge",
+            "--address",
+            "unix@/run/ringspoa/ringspoa.sock",
+        ];
+        assert_eq!(part("spoe", &named), read("challenge.spoe.cfg"));
+        let sample = read("challenge.cfg");
+        let (rules, backends) = (part("frontend", &named), part("backend", &named));
+        assert!(sample.ends_with(&backends) && backends.contains("backend challenge-verify-spoa"));
+        for line in meaningful(&rules) {
+            assert!(sample.contains(line), "{line}");
+        }
+        assert!(
+            rules.contains("challenge-never.lst   paths")
+                && rules.contains("challenge-fail-closed")
+        );
+
+        // By the table alone.
+        let flags = ["--config", settings];
+        let [spoe, rules, backends] =
+            ["spoe", "frontend", "backend"].map(|name| part(name, &flags));
+        assert!(
+            spoe.contains("processing 9000ms\n") && spoe.contains("processing 100ms\n"),
+            "{spoe}"
+        );
+        assert_eq!(
+            backends
+                .matches("    server ringspoa 127.0.0.1:9123 check")
+                .count(),
+            2
+        );
+        assert!(
+            !backends.contains("chroot") && !rules.contains("/.challenge"),
+            "{rules}"
+        );
+        assert!(rules.contains("if { path /are-you-there/ok }"), "{rules}");
+        let all = part("all", &flags);
+        for part in [&spoe, &rules, &backends] {
+            assert!(all.contains(part), "{all}");
+        }
+
+        let here = folder.0.to_str().unwrap();
+        fs::copy(
+            root().join("dist/challenge-never.lst"),
+            folder.0.join("challenge-never.lst"),
+        )
+        .unwrap();
+        folder.write("challenge.html", "a page");
+        let socket = folder.0.join("www.sock").display().to_string();
+        let main = format!(
+            "defaults\n    mode http\n    timeout connect 1s\n    timeout client 1s\n    timeout server 1s\n\
+             frontend www\n    bind unix@{socket}\n{rules}    default_backend app\n\
+             backend app\n    server app 127.0.0.1:1\n\n{backends}"
+        )
+        .replace("/etc/haproxy", here);
+        folder.write("challenge.spoe.cfg", &spoe);
+        let file = folder.write("haproxy.cfg", &main);
+        let program = haproxy(version.parse().unwrap());
+        let output = Command::new(program)
+            .arg("-c")
+            .arg("-f")
+            .arg(&file)
+            .output()
+            .unwrap();
+        let said = text(&output);
+        assert!(
+            output.status.success() && !said.contains("WARNING"),
+            "{version}: {said}"
+        );
+        let output = Command::new(BINARY)
+            .args(["check", "--haproxy", version, "--config", settings])
+            .arg(&file)
+            .output()
+            .unwrap();
+        assert!(
+            text(&output).contains(": 0 errors, 0 warnings, 0 notes"),
+            "{}",
+            text(&output)
+        );
+    }
+}
+
+/// What a server of the settings has.
+#[test]
+fn the_command_prints_the_agents_that_the_settings_have() {
+    let folder = Folder::new("served");
+    const CHALLENGE: &str = "[challenge]\n";
+    const REMEDIATION: &str = "[remediation]\n";
+    for (settings, engines) in [
+        (String::new(), &["[ringspoa]"][..]),
+        (CHALLENGE.to_owned(), &["[challenge]", "[challenge-verify]"]),
+        (REMEDIATION.to_owned(), &["[crowdsec]"]),
+        (
+            format!("{REMEDIATION}{CHALLENGE}"),
+            &["[crowdsec]", "[challenge]", "[challenge-verify]"],
+        ),
+        (
+            format!("ban-list = '/etc/ringspoa.bans'\n{CHALLENGE}"),
+            &["[ringspoa]", "[challenge]", "[challenge-verify]"],
+        ),
+    ] {
+        let file = folder.write("ringspoa.toml", &settings);
+        let file = file.to_str().unwrap();
+        let (code, out, err) = run(&["--part", "spoe", "--config", file]);
+        assert_eq!((code, &*err), (Some(0), ""));
+        let made: Vec<_> = out.lines().filter(|line| line.starts_with('[')).collect();
+        assert_eq!(made, engines, "{settings}");
+        // Named, it is that one.
+        let (_, out, _) = run(&["--part", "spoe", "--config", file, "--agent", "remediation"]);
+        assert_eq!(out.matches("\n[").count(), 1, "{out}");
+    }
+}
+
 #[test]
 fn the_command_names_what_is_wrong_and_exits_with_2() {
     let folder = Folder::new("wrong");

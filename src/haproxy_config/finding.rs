@@ -146,6 +146,11 @@ impl Findings {
         self.add(Severity::Note, id, place, text, fix);
     }
 
+    /// Whether one of this id was made so far.
+    pub(super) fn has(&self, id: &str) -> bool {
+        self.0.iter().any(|(_, _, known, _, _)| *known == id)
+    }
+
     /// In order, each once: an engine that two frontends have is looked at for each.
     pub(super) fn finish(mut self, names: &[&str]) -> Vec<Finding> {
         self.0.sort_by(|a, b| {

@@ -7,7 +7,7 @@ use super::super::samples::Event;
 use super::super::similar::{closest, hint};
 use super::messages::event;
 use super::{CheckOptions, declaration, engines_in_use};
-use crate::message::VariableDeclaration;
+use crate::message::{ValueTypes, VariableDeclaration};
 use crate::spop::Scope;
 
 /// The longest `scope.prefix.name`: HAProxy has 64 bytes for it, NUL included.
@@ -19,7 +19,8 @@ const NAMING: &[&str] = &["set-on-error", "set-process-time", "set-total-time"];
 pub(super) fn check(config: &Config, options: &CheckOptions, found: &mut Findings) {
     let reads = reads(config);
     let sets = sets(config);
-    for (index, engine) in engines_in_use(config) {
+    let mut judged = Vec::new();
+    for (_, engine) in engines_in_use(config) {
         let Some(agent) = engine.agent() else {
             continue;
         };
@@ -40,50 +41,188 @@ pub(super) fn check(config: &Config, options: &CheckOptions, found: &mut Finding
         };
         let declared = declaration(engine, options).map(|agent| &agent.variables[..]);
         lengths(engine, prefix, declared.unwrap_or_default(), found);
-        if let Some(declared) = declared {
-            refused(engine, prefix, declared, &reads, &sets, found);
-            let others: Vec<_> = config
-                .engines
-                .iter()
-                .enumerate()
-                .filter(|(other, _)| *other != index)
-                .filter_map(|(_, other)| other.prefix())
-                .collect();
-            let known = Known {
-                prefix,
-                declared,
-                named: named(engine),
-                registered: engine
-                    .listed("register-var-names")
-                    .map(|(word, _)| word)
-                    .collect(),
-                is_by_message: engine.is_by_message,
-                others,
-            };
-            // Where another engine has the prefix too, it may be the one that sets it.
-            let is_alone = !known.others.contains(&prefix);
-            for read in reads.iter().filter(|_| is_alone) {
+        let Some(declared) = declared else {
+            continue;
+        };
+        refused(engine, prefix, declared, &reads, &sets, found);
+        // Engines of one prefix are looked at together: one agent with two timeouts has two.
+        if judged.contains(&prefix) {
+            continue;
+        }
+        judged.push(prefix);
+        if let Some(known) = Known::new(config, options, prefix) {
+            for read in &reads {
                 known.judge(read, &sets, found);
             }
-            let is_read = |line: &Line| {
-                let mut words = line.words.iter();
-                words.any(|word| word.is_open || word.text.contains(&format!(".{prefix}.")))
-            };
-            if config.has_main && !declared.is_empty() && !config.main_lines.iter().any(is_read) {
-                found.warning(
-                    "variable-unread",
-                    agent.place(),
-                    format!("no rule reads a variable of prefix '{prefix}': what the agent answers has no effect"),
-                    format!(
-                        "add a rule, as in http-request deny if {{ var({}.{prefix}.{}) -m found }}",
-                        declared[0].scope, declared[0].name
-                    ),
-                );
-            }
+        }
+        let is_read = |line: &Line| {
+            let mut words = line.words.iter();
+            words.any(|word| word.is_open || word.text.contains(&format!(".{prefix}.")))
+        };
+        if let [variable, ..] = declared
+            && config.has_main
+            && !config.main_lines.iter().any(is_read)
+        {
+            found.warning(
+                "variable-unread",
+                agent.place(),
+                format!("no rule reads a variable of prefix '{prefix}': what the agent answers has no effect"),
+                use_of(prefix, variable),
+            );
         }
     }
+    set_by_rules(config, &reads, &sets, found);
     other_prefixes(config, options, &reads, &sets, found);
     shared(config, found);
+}
+
+/// How a rule may begin to use a variable. It refuses nobody: what a value means the agent knows, and `found`
+/// is what every answer is.
+fn use_of(prefix: &str, variable: &VariableDeclaration) -> String {
+    let VariableDeclaration { scope, name, types } = variable;
+    let full = format!("{scope}.{prefix}.{name}");
+    let (acl, test) = if types.contains(ValueTypes::BOOL) {
+        (format!("is_{name}"), "-m bool")
+    } else if types.contains(ValueTypes::INT64) {
+        (format!("is_high_{name}"), "-m int gt 100")
+    } else if types.contains(ValueTypes::STRING) {
+        (format!("has_{name}"), "-m str TEXT")
+    } else {
+        (format!("has_{name}"), "-m found")
+    };
+    format!("add an acl that reads one, and rules that use it, as in acl {acl} var({full}) {test}")
+}
+
+/// Variables that nothing sets, of the names that rules give to their own.
+fn set_by_rules(config: &Config, reads: &[Read], sets: &[String], found: &mut Findings) {
+    // Lua, agents that are not known here and lines that were not read may set anything.
+    let is_lua = |line: &Line| line.words.iter().any(|word| word.text.starts_with("lua"));
+    let sets_any = |line: &Line| {
+        let mut words = line.words.iter();
+        words.any(|word| word.is_open && SETTING.iter().any(|call| word.text.contains(call)))
+    };
+    if !config.has_main
+        || config.filters.iter().any(|filter| filter.target.is_none())
+        || config
+            .main_lines
+            .iter()
+            .any(|line| is_lua(line) || sets_any(line))
+        || found.has("not-checked")
+    {
+        return;
+    }
+    let engines = config.engines.iter().filter(|one| one.agent().is_some());
+    let Some(prefixes) = engines.map(Engine::prefix).collect::<Option<Vec<_>>>() else {
+        return;
+    };
+    let mut set: Vec<_> = sets.iter().filter_map(|full| parts(full)).collect();
+    set.sort_unstable_by_key(|one| (one.name, one.prefix, one.scope as u8));
+    set.dedup();
+    // Nobody has so many: a file cannot make this slow.
+    const MOST: usize = 1_000_000;
+    if set.len().saturating_mul(reads.len()) > MOST {
+        return;
+    }
+    for read in reads.iter().filter(|read| !sets.contains(&read.name)) {
+        let Some(Parts {
+            scope,
+            prefix,
+            name,
+        }) = parts(&read.name)
+        else {
+            continue;
+        };
+        // An engine's own are judged as such. Those of the process are set on the stats socket, too.
+        if scope == Scope::Process
+            || prefixes.iter().any(|known| {
+                prefix == *known
+                    || prefix
+                        .strip_prefix(known)
+                        .is_some_and(|rest| rest.starts_with('.'))
+            })
+        {
+            continue;
+        }
+        let same = |one: &&Parts<'_>| (one.prefix, one.name) == (prefix, name);
+        let near_names = set
+            .iter()
+            .filter(|one| one.scope == scope && one.prefix == prefix);
+        let near_prefixes = set
+            .iter()
+            .filter(|one| one.scope == scope && one.name == name);
+        if let Some(other) = set.iter().find(same) {
+            found.warning(
+                "variable-scope",
+                read.place,
+                format!(
+                    "{} is set in scope {}, and is never found in {scope}",
+                    read.name, other.scope
+                ),
+                format!("write var({})", other.full()),
+            );
+            continue;
+        }
+        let meant = closest(name, near_names.map(|one| one.name))
+            .map(|name| Parts {
+                scope,
+                prefix,
+                name,
+            })
+            .or_else(|| {
+                let prefix = closest(prefix, near_prefixes.map(|one| one.prefix))?;
+                Some(Parts {
+                    scope,
+                    prefix,
+                    name,
+                })
+            });
+        if let Some(meant) = meant {
+            let meant = meant.full();
+            found.warning(
+                "variable-unknown",
+                read.place,
+                format!(
+                    "nothing sets {} (did you mean '{meant}'?): it is never found",
+                    read.name
+                ),
+                format!("write var({meant}), or set it with set-var({})", read.name),
+            );
+        }
+    }
+}
+
+/// A variable's name in its parts.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Parts<'n> {
+    scope: Scope,
+    /// Empty for a name without a full stop.
+    prefix: &'n str,
+    name: &'n str,
+}
+
+impl Parts<'_> {
+    fn full(&self) -> String {
+        let Self {
+            scope,
+            prefix,
+            name,
+        } = self;
+        match *prefix {
+            "" => format!("{scope}.{name}"),
+            prefix => format!("{scope}.{prefix}.{name}"),
+        }
+    }
+}
+
+fn parts(full: &str) -> Option<Parts<'_>> {
+    let (scope, rest) = full.split_once('.')?;
+    let (prefix, name) = rest.rsplit_once('.').unwrap_or(("", rest));
+    let scope = Scope::from_name(scope)?;
+    Some(Parts {
+        scope,
+        prefix,
+        name,
+    })
 }
 
 /// Variables whose prefix is nearly that of an engine of which nothing else is known: which names it sets
@@ -107,23 +246,22 @@ fn other_prefixes(
         .filter(|(_, engine)| declaration(engine, options).is_none())
         .filter_map(|(_, engine)| engine.prefix())
         .collect();
-    let parts = |full: &str| {
-        let (scope, rest) = full.split_once('.')?;
-        let (prefix, name) = rest.rsplit_once('.')?;
-        Scope::from_name(scope)?;
-        Some([scope, prefix, name].map(str::to_owned))
-    };
+    let parts = |full| parts(full).filter(|parts| !parts.prefix.is_empty());
     let set: Vec<_> = sets.iter().filter_map(|full| parts(full)).collect();
     for read in reads {
-        let Some([scope, prefix, name]) = parts(&read.name) else {
+        let Some(Parts {
+            scope,
+            prefix,
+            name,
+        }) = parts(&read.name)
+        else {
             continue;
         };
-        let is_some_ones = prefixes.contains(&prefix.as_str())
-            || set.iter().any(|[_, set_prefix, _]| *set_prefix == prefix);
+        let is_some_ones = prefixes.contains(&prefix) || set.iter().any(|one| one.prefix == prefix);
         if is_some_ones {
             continue;
         }
-        if let Some(meant) = closest(&prefix, unknown.iter().copied()) {
+        if let Some(meant) = closest(prefix, unknown.iter().copied()) {
             found.warning(
                 "variable-prefix",
                 read.place,
@@ -292,9 +430,15 @@ struct Read {
     place: Place,
 }
 
-/// What `var()` reads anywhere in haproxy.cfg.
+/// What `var()` reads anywhere in haproxy.cfg, and in the messages of engines that are used.
 fn reads(config: &Config) -> Vec<Read> {
-    let lines = config.main_lines.iter();
+    let messages = engines_in_use(config)
+        .filter(|_| config.has_main)
+        .flat_map(|(_, engine)| &engine.messages);
+    let lines = config
+        .main_lines
+        .iter()
+        .chain(messages.flat_map(|message| &message.body));
     let reads = lines.flat_map(|line| {
         let words = line.words.iter();
         words.flat_map(move |word| {
@@ -307,17 +451,27 @@ fn reads(config: &Config) -> Vec<Read> {
     reads.collect()
 }
 
+/// Calls that set the variable that is their first argument.
+const SETTING: &[&str] = &["set-var(", "set-var-fmt(", "capture-var(", "do-resolve("];
+
 /// What rules and converters set themselves.
 fn sets(config: &Config) -> Vec<String> {
-    let lines = config.main_lines.iter();
+    let messages = config.engines.iter().flat_map(|engine| &engine.messages);
+    let lines = config
+        .main_lines
+        .iter()
+        .chain(messages.flat_map(|message| &message.body));
     let sets = lines.flat_map(|line| {
         let words = line.words.iter();
-        words.flat_map(|word| {
-            ["set-var(", "set-var-fmt(", "capture-var("]
+        let called = words.flat_map(|word| {
+            SETTING
                 .iter()
                 .flat_map(|call| calls(&word.text, call))
                 .map(str::to_owned)
-        })
+        });
+        // In the section `global`.
+        let is_global = matches!(line.word(0), "set-var" | "set-var-fmt");
+        called.chain(is_global.then(|| line.word(1).to_owned()))
     });
     sets.collect()
 }
@@ -338,23 +492,65 @@ fn calls<'t>(text: &'t str, call: &'t str) -> impl Iterator<Item = &'t str> {
     })
 }
 
-/// What an engine's variables are.
+/// What the variables of a prefix are.
 struct Known<'c> {
     prefix: &'c str,
-    declared: &'c [VariableDeclaration],
+    declared: Vec<&'c VariableDeclaration>,
     named: Vec<(&'static str, &'c str, Place)>,
     /// What the configuration says that the agent sets, whatever the agent here declares.
     registered: Vec<&'c Word>,
-    /// Whether that the engine is for this agent is known by a message alone.
+    /// Whether that an engine is for its agent is known by a message alone.
     is_by_message: bool,
     /// Prefixes of other engines.
     others: Vec<&'c str>,
 }
 
-impl Known<'_> {
-    fn names(&self) -> impl Iterator<Item = &str> {
+impl<'c> Known<'c> {
+    /// `None` where an engine of the prefix is for an agent that is not known: it may set anything.
+    fn new(config: &'c Config, options: &'c CheckOptions, prefix: &'c str) -> Option<Self> {
+        let mut known = Self {
+            prefix,
+            declared: Vec::new(),
+            named: Vec::new(),
+            registered: Vec::new(),
+            is_by_message: false,
+            others: Vec::new(),
+        };
+        for engine in config.engines.iter().filter(|one| one.agent().is_some()) {
+            match engine.prefix() {
+                Some(other) if other != prefix => known.others.push(other),
+                None => {}
+                Some(_) => {
+                    known
+                        .declared
+                        .extend(&declaration(engine, options)?.variables);
+                    known.named.extend(named(engine));
+                    let registered = engine.listed("register-var-names");
+                    known.registered.extend(registered.map(|(word, _)| word));
+                    known.is_by_message |= engine.is_by_message;
+                }
+            }
+        }
+        Some(known)
+    }
+
+    /// Each once, in the order of the declarations.
+    fn names(&self) -> Vec<&'c str> {
         let declared = self.declared.iter().map(|variable| variable.name);
-        declared.chain(self.named.iter().map(|(_, name, _)| *name))
+        let mut names = Vec::new();
+        for name in declared.chain(self.named.iter().map(|(_, name, _)| *name)) {
+            if !names.contains(&name) {
+                names.push(name);
+            }
+        }
+        names
+    }
+
+    /// Of what is read, those that only another agent would set, one that takes a message of that name, too.
+    fn may_be_anothers(&self, name: &str, scope: &str) -> bool {
+        let declared = self.declared.iter();
+        let own = declared.filter(|variable| variable.scope.as_str() == scope);
+        self.is_by_message && closest(name, own.map(|variable| variable.name)).is_none()
     }
 
     fn judge(&self, read: &Read, sets: &[String], found: &mut Findings) {
@@ -381,17 +577,14 @@ impl Known<'_> {
         if declared.is_none() && registered.any(|word| word.is_open || word.text == name) {
             return;
         }
-        // Another agent may take a message of that name, and set what it likes.
-        if declared.is_none() && self.is_by_message {
-            return;
-        }
         let right = match declared {
             Some(variable) => Some(variable.scope.as_str()),
             None => is_named.then_some("txn"),
         };
         match right {
+            None if self.may_be_anothers(name, scope) => {}
             None => {
-                let names: Vec<_> = self.names().collect();
+                let names = self.names();
                 found.warning(
                     "variable-unknown",
                     place,
@@ -419,7 +612,7 @@ impl Known<'_> {
             Some((other, name)) => (Some(other), name),
             None => (None, rest),
         };
-        let is_ours = self.names().any(|known| known == name);
+        let is_ours = self.names().contains(&name);
         // A name that is as common as "error" is one's own without a prefix.
         let is_declared = self.declared.iter().any(|variable| variable.name == name);
         let is_meant = match other {

@@ -1,0 +1,241 @@
+//! Browser validation: two engines of one prefix, and rules with variables of their own.
+
+use std::fs;
+
+use ringspoa::agents::challenge::messages::declaration;
+use ringspoa::haproxy_config::{CheckOptions, ConfigFile, Finding, check};
+
+use crate::fixture::root;
+
+const MAIN: &str = "challenge.cfg";
+const ENGINES: &str = "challenge.spoe.cfg";
+
+/// The samples for 3.1 and later.
+fn samples() -> [String; 2] {
+    [MAIN, ENGINES]
+        .map(|name| fs::read_to_string(root().join("dist/haproxy-3.1").join(name)).unwrap())
+}
+
+fn options() -> CheckOptions {
+    CheckOptions::default()
+        .with_agents([declaration()])
+        .with_version("3.2".parse().unwrap())
+}
+
+fn found(main: &str, engines: &str, options: &CheckOptions) -> Vec<Finding> {
+    let files = [
+        ConfigFile::new(MAIN, main),
+        ConfigFile::new(ENGINES, engines),
+    ];
+    check(&files, options).findings
+}
+
+/// The samples with this text for that, in whichever file has it.
+fn changed(from: &str, to: &str) -> [String; 2] {
+    let [main, engines] = samples();
+    assert!(main.contains(from) || engines.contains(from), "{from}");
+    [main.replacen(from, to, 1), engines.replacen(from, to, 1)]
+}
+
+#[track_caller]
+fn one(found: &[Finding], file: &str, id: &str, text: &str) {
+    let [finding] = found else {
+        panic!("{id} alone is expected: {found:#?}");
+    };
+    assert_eq!((&*finding.file, finding.id), (file, id), "{finding}");
+    assert!(finding.to_string().contains(text), "{finding} lacks {text}");
+}
+
+#[test]
+fn variables_that_nothing_sets_are_named_though_two_engines_have_their_prefix() {
+    for options in [options(), options().with_agent(declaration())] {
+        for (from, to, text) in [
+            (
+                "var(txn.challenge.valid)",
+                "var(txn.challenge.vaild)",
+                "did you mean 'valid'?",
+            ),
+            (
+                "var(txn.challenge.bot)",
+                "var(txn.challenge.zzz)",
+                "nothing sets txn.challenge.zzz:",
+            ),
+            (
+                "var(txn.challenge.error)",
+                "var(txn.challenge.eror)",
+                "did you mean 'error'?",
+            ),
+        ] {
+            let [main, engines] = changed(from, to);
+            one(
+                &found(&main, &engines, &options),
+                MAIN,
+                "variable-unknown",
+                text,
+            );
+        }
+        let [main, engines] = changed("var(txn.challenge.bot)", "var(sess.challenge.bot)");
+        one(
+            &found(&main, &engines, &options),
+            MAIN,
+            "variable-scope",
+            "in scope txn",
+        );
+    }
+}
+
+/// With an engine of the prefix that is not known, anything may be set.
+#[test]
+fn an_unknown_agent_of_the_prefix_may_set_what_it_likes() {
+    let [main, engines] = changed("var(txn.challenge.bot)", "var(txn.challenge.vaild)")
+        .map(|text| text.replace("txn.challenge.", "txn.edge."));
+    let engines = engines.replace("var-prefix challenge", "var-prefix edge");
+    one(
+        &found(&main, &engines, &options()),
+        MAIN,
+        "variable-unknown",
+        "'valid'?",
+    );
+    let main = main.replacen(
+        "    filter spoe",
+        "    filter spoe engine other config /etc/haproxy/challenge.spoe.cfg\n    filter spoe",
+        1,
+    );
+    let engines = format!(
+        "{engines}\n[other]\nspoe-agent other\n    groups other\n    option var-prefix edge\n    \
+         option set-on-error error\n    timeout processing 1s\n    use-backend challenge-spoa\n\
+         spoe-message other\n    args a=src\nspoe-group other\n    messages other\n"
+    );
+    let found = found(&main, &engines, &options());
+    assert!(
+        found
+            .iter()
+            .all(|finding| !finding.id.starts_with("variable")),
+        "{found:#?}"
+    );
+}
+
+#[test]
+fn variables_of_the_rules_own_are_held_against_what_the_rules_set() {
+    for (from, to, file, id, text) in [
+        (
+            " var(txn.ask.clear)",
+            " var(txn.ask.claer)",
+            MAIN,
+            "variable-unknown",
+            "'txn.ask.clear'?",
+        ),
+        (
+            " var(txn.ask.level)",
+            " var(txn.aks.level)",
+            MAIN,
+            "variable-unknown",
+            "'txn.ask.level'?",
+        ),
+        (
+            "nav=var(txn.ask.nav)",
+            "nav=var(txn.ask.nva)",
+            ENGINES,
+            "variable-unknown",
+            "'txn.ask.nav'?",
+        ),
+        (
+            "nav=var(txn.ask.nav)",
+            "nav=var(req.ask.nav)",
+            ENGINES,
+            "variable-scope",
+            "in scope txn",
+        ),
+    ] {
+        let [main, engines] = changed(from, to);
+        one(&found(&main, &engines, &options()), file, id, text);
+        // Whatever Lua sets.
+        let lua = format!("global\n    lua-load /etc/haproxy/a.lua\n\n{main}");
+        assert_eq!(found(&lua, &engines, &options()), [], "{to}");
+    }
+    for (from, to) in [
+        ("nav=var(txn.ask.nav)", "nav=var(txn.ask.other)"),
+        ("nav=var(txn.ask.nav)", "nav=var(txn.elsewhere.nva)"),
+        ("nav=var(txn.ask.nav)", "nav=var(proc.ask.nav)"),
+    ] {
+        let [main, engines] = changed(from, to);
+        assert_eq!(found(&main, &engines, &options()), [], "{to}");
+    }
+    let [main, engines] = changed("nav=var(txn.ask.nav)", "nav=var(txn.ask.nva)");
+    // Another file may set it, or the engine's name, or a rule with a name from the environment.
+    let environment = main.replacen(
+        "http-request set-var(txn.ask.nav) bool(false)",
+        "http-request set-var(txn.ask.nav) bool(false)\n    http-request \"set-var(txn.ask.$NAME)\" bool(false)",
+        1,
+    );
+    let decided = main.replacen(
+        "http-request set-var(txn.ask.nav) bool(false)",
+        "http-request set-var(txn.ask.nav) bool(false)\n.if defined(A)\n    \
+         http-request set-var(txn.ask.nva) bool(false)\n.endif",
+        1,
+    );
+    for main in [environment, decided] {
+        let found = found(&main, &engines, &options());
+        assert!(
+            found.iter().all(|finding| finding.id != "variable-unknown"),
+            "{found:#?}"
+        );
+    }
+}
+
+/// berghain's layout, whose engines are known by their messages alone.
+#[test]
+fn variables_of_berghains_rules_are_judged_where_a_slip_is_likely() {
+    let backend = |name: &str| {
+        format!(
+            "backend {name}\n    mode spop\n    option spop-check\n    timeout connect 1s\n    \
+             server a 127.0.0.1:9000 check\n"
+        )
+    };
+    let main = |name: &str| {
+        format!(
+            "defaults\n    mode http\n    timeout connect 5s\nfrontend www\n    \
+             http-request set-var(req.berghain.level) int(1)\n    \
+             filter spoe engine berghain config {ENGINES}\n    \
+             http-request send-spoe-group berghain validate\n    \
+             http-request deny if !{{ var(txn.berghain.{name}) -m bool }}\n{}",
+            backend("spoa")
+        )
+    };
+    let engines = "[berghain]\nspoe-agent berghain\n    groups validate\n    option var-prefix berghain\n    \
+                   option set-on-error error\n    timeout processing 1s\n    use-backend spoa\n\
+                   spoe-message validate\n    args frontend=fe_name level=var(req.berghain.level) src=src \
+                   host=req.hdr(Host) cookie=req.cook(berghain)\nspoe-group validate\n    messages validate\n";
+    assert_eq!(found(&main("valid"), engines, &options()), []);
+    // It may be another agent's.
+    assert_eq!(found(&main("verdict"), engines, &options()), []);
+    one(
+        &found(&main("vaild"), engines, &options()),
+        MAIN,
+        "variable-unknown",
+        "did you mean 'valid'?",
+    );
+}
+
+/// What says how to use an answer must not have everybody refused who has one.
+#[test]
+fn the_first_use_of_a_variable_refuses_nobody() {
+    let [main, engines] = samples();
+    let main: String = main
+        .lines()
+        .filter(|line| !line.contains("txn.challenge."))
+        .map(|line| format!("{line}\n"))
+        .collect();
+    let found = found(&main, &engines, &options());
+    let unread: Vec<_> = found
+        .iter()
+        .filter(|one| one.id == "variable-unread")
+        .collect();
+    let [finding] = unread[..] else {
+        panic!("one is expected: {found:#?}");
+    };
+    assert_eq!(
+        finding.fix,
+        "add an acl that reads one, and rules that use it, as in acl is_valid var(txn.challenge.valid) -m bool"
+    );
+}
