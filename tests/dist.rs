@@ -99,6 +99,90 @@ fn the_samples_have_the_policy_of_the_page() {
     }
 }
 
+/// What a sample tells people to run, the binary has: each flag in a comment is one of that command's.
+#[test]
+fn commands_in_comments_of_samples_exist() {
+    let flags = fs::read_to_string(root().join("tests/data/flags-ringspoa.txt")).unwrap();
+    let mut files = Vec::new();
+    files_below(&root().join("dist"), &mut files);
+    let mut count = 0;
+    for file in files {
+        // Binary ones are none of ours.
+        let Ok(text) = fs::read_to_string(&file) else {
+            continue;
+        };
+        for (index, line) in text.lines().enumerate() {
+            for (at, _) in line.match_indices("ringspoa ") {
+                let mut words = line[at..].split([' ', '`', '"']).skip(1);
+                let command = words.next().unwrap_or_default();
+                let is_command = [
+                    "page", "serve", "check", "import", "lookup", "token", "table",
+                ];
+                if !is_command.contains(&command) {
+                    continue;
+                }
+                let known = flags
+                    .lines()
+                    .filter(|known| known.starts_with(&format!("ringspoa {command} ")))
+                    .collect::<Vec<_>>();
+                for flag in words.filter(|word| word.starts_with("--")) {
+                    let flag = flag.trim_end_matches([',', '.', ';', ':', ')']);
+                    let flag = flag.split('=').next().unwrap();
+                    count += 1;
+                    assert!(
+                        known
+                            .iter()
+                            .any(|known| known.split([' ', ',']).any(|word| word == flag)),
+                        "{}:{}: `ringspoa {command}` has no {flag}",
+                        file.display(),
+                        index + 1
+                    );
+                }
+            }
+        }
+    }
+    assert!(count > 5, "{count}");
+}
+
+/// Every file below `folder`.
+fn files_below(folder: &Path, found: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            files_below(&path, found);
+        } else {
+            found.push(path);
+        }
+    }
+}
+
+/// The archive has every file of dist/ that a server is run with, and not only what the package has.
+#[test]
+fn the_archive_has_what_the_samples_name() {
+    let script = fs::read_to_string(root().join("scripts/package")).unwrap();
+    let (_, rest) = script
+        .split_once("cp -r README.md")
+        .expect("what is packed");
+    let (packed, _) = rest.split_once("\"$tree/\"").expect("where to");
+    for entry in fs::read_dir(root().join("dist")).unwrap() {
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        // For who watches it, and for the package's own scripts.
+        let is_beside = [
+            "debian",
+            "metrics.md",
+            "grafana-dashboard.json",
+            "prometheus.rules.yml",
+        ];
+        let is_packed = packed
+            .split_whitespace()
+            .any(|word| word == format!("dist/{name}"));
+        assert!(
+            is_packed || is_beside.contains(&&*name),
+            "scripts/package --static leaves out dist/{name}"
+        );
+    }
+}
+
 /// The lines of dist/ringspoa.toml that are settings, with what is commented out as if it were not.
 fn settings() -> Vec<String> {
     let sample = fs::read_to_string(root().join("dist/ringspoa.toml")).unwrap();

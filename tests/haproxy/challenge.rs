@@ -1175,7 +1175,6 @@ pub(crate) fn no_header_and_no_spelling_is_a_way_in(version: Version) {
             changes: &[&[
                 // More than the agent's frames have room for.
                 ("\ndefaults\n", "\n    tune.bufsize 131072\ndefaults\n"),
-                ("# http-request set-var(txn.ask.path)", "http-request set-var(txn.ask.path)"),
                 SECOND_LEVEL,
                 (
                     "    server app1",
@@ -1230,6 +1229,8 @@ pub(crate) fn no_header_and_no_spelling_is_a_way_in(version: Version) {
             ("/a/%2e%2E/search", "wait"),
             ("/;a=b/search", "wait"),
             ("/%5csearch", "wait"),
+            ("/%73earch/%zz", "wait"),
+            ("/%2573earch", "wait"),
             ("/research", "sha256"),
             ("/a.b/..c", "sha256"),
         ]
@@ -1266,6 +1267,75 @@ pub(crate) fn no_header_and_no_spelling_is_a_way_in(version: Version) {
             .request("GET", "/.challenge")
             .header("sec-fetch-site", "same-origin");
         assert_eq!(haproxy.send(&request).status, 200);
+    }
+    agent.finish();
+}
+
+/// The samples' own examples of exceptions, in force: they are for what they name, and no way past it.
+pub(crate) fn an_exception_is_for_its_own_paths(version: Version) {
+    let agent = Agent::start(&settings(&[(1, KEY_1)], "", ""));
+    let exceptions = [
+        (
+            "# http-request set-var(txn.ask.let) str(git)",
+            "http-request set-var(txn.ask.let) str(git)",
+        ),
+        (
+            "# http-request set-var(txn.ask.let) str(api)",
+            "http-request set-var(txn.ask.let) str(api)",
+        ),
+    ];
+    // A check that takes long on a machine that does much else is not what this is about.
+    let never_down = ("nbsrv(challenge-spoa) lt 1", "nbsrv(challenge-spoa) lt 0");
+    let uses = [
+        (OPEN, vec![SECOND_LEVEL]),
+        (OPEN, vec![]),
+        (CLOSED, vec![SECOND_LEVEL, never_down]),
+    ];
+    for (sample, more) in uses {
+        let how = Use {
+            sample,
+            changes: &[&exceptions[..], &more].concat(),
+            ..Use::default()
+        };
+        let haproxy = start(version, &how, &agent.folder);
+        let api = ("authorization", "Bearer x");
+        let git = ("git-protocol", "version=2");
+        for (path, (name, value), expected) in [
+            ("/api/", api, 200),
+            ("/api/orders/7.json?q=/../", api, 200),
+            ("/api/orders/7", git, 403),
+            ("/login/", api, 403),
+            ("/api/../login/", api, 403),
+            ("/api/%2e%2e/login/", api, 403),
+            ("/api/.%2E%2flogin/", api, 403),
+            ("/api/%252e%252e/login/", api, 403),
+            ("/api/%2e%2e/login/%zz", api, 403),
+            ("/api/..;a=b/login/", api, 403),
+            ("/api/..%3b/login/", api, 403),
+            ("/api/..%5clogin/", api, 403),
+            ("/api/..\\login/", api, 403),
+            ("/api/./../login/", api, 403),
+            ("/api/..", api, 403),
+            ("/api/%2e%2e", api, 403),
+            ("//api/", api, 403),
+            ("/;a/api/", api, 403),
+            ("/own/code.git/info/refs?service=git-upload-pack", git, 200),
+            ("/Own/Code/git-upload-pack", git, 200),
+            ("/own/code.git/info/refs", api, 403),
+            ("/own/../info/refs", git, 403),
+            ("/own/%2e%2e/info/refs", git, 403),
+            ("/own/..%5clogin/info/refs", git, 403),
+            ("/own/code/../../login/info/refs", git, 403),
+            ("/index.php/login/info/refs", git, 403),
+            ("/login/info/refs", git, 403),
+        ] {
+            let request = Visitor::default().request("GET", path).header(name, value);
+            let response = haproxy.send(&request);
+            assert_eq!(
+                response.status, expected,
+                "{sample} {more:?} {path}: {response:?}"
+            );
+        }
     }
     agent.finish();
 }

@@ -90,6 +90,7 @@ scenarios! {
     challenge::crawlers_are_known_by_their_addresses,
     challenge::a_dry_run_challenges_nobody,
     challenge::no_header_and_no_spelling_is_a_way_in,
+    challenge::an_exception_is_for_its_own_paths,
     challenge::haproxy_limits_and_revokes,
     challenge::keys_change_under_load,
     challenge::an_agent_dies_under_load,
