@@ -267,6 +267,9 @@ fn run_serve(serve: Serve) -> ExitCode {
             complain(&error);
             return ExitCode::from(USAGE);
         }
+        for warning in prepared.warnings() {
+            complain(&format_args!("warning: {warning}"));
+        }
         let _ = writeln!(io::stdout(), "valid");
         return ExitCode::SUCCESS;
     }
@@ -275,6 +278,9 @@ fn run_serve(serve: Serve) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             complain(&*error);
+            if error.is::<remediation::Refused>() {
+                return ExitCode::from(USAGE);
+            }
             match error.downcast_ref() {
                 // Known only once the machine was asked, but a matter of flags all the same.
                 Some(StartError::Config(_) | StartError::Core { .. }) => ExitCode::from(USAGE),
