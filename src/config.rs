@@ -32,6 +32,8 @@ pub(crate) const NO_LIST: &str = "no list";
 #[derive(Debug)]
 pub(crate) struct UsageError(String);
 
+impl std::error::Error for UsageError {}
+
 impl fmt::Display for UsageError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
@@ -159,10 +161,19 @@ pub(crate) struct Prepared {
 }
 
 impl Prepared {
-    /// For `--check`: whether what the tables name can be used, and warnings if so.
-    pub(crate) fn check(self) -> Result<Vec<String>, String> {
-        self.remediation
-            .map_or(Ok(Vec::new()), PreparedRemediation::check)
+    /// Whether what the tables name can be used: what `--check` says, and a reload goes by.
+    pub(crate) fn check(&self) -> Result<(), UsageError> {
+        let remediation = self.remediation.as_ref();
+        let checked = remediation.map_or(Ok(()), PreparedRemediation::check);
+        checked.map_err(UsageError)
+    }
+
+    /// What is not as the settings say, and yet of use.
+    pub(crate) fn warnings(&self) -> Vec<String> {
+        let remediation = self.remediation.iter();
+        remediation
+            .flat_map(PreparedRemediation::warnings)
+            .collect()
     }
 }
 
@@ -525,6 +536,18 @@ mod tests {
                 &["want text, a whole"],
             ),
             ("max-frame-sise = 1", &["did you mean `max-frame-size`?"]),
+            (
+                "[remediation.appsec]\nfailure-actoin = 'deny'",
+                &["line 2", "did you mean `failure-action`?"],
+            ),
+            (
+                "[[remediation.host]]\nhost = '*'\n[remediation.host.captcha]\npased-ttl = '1h'",
+                &["line 4", "did you mean `passed-ttl`?"],
+            ),
+            (
+                "[[remediation.host]]\nhost = '*'\nban = { zzz-key = 1 }",
+                &["line 3", "unknown field `zzz-key`"],
+            ),
         ] {
             let error = load(text).unwrap_err().to_string();
             for part in parts {

@@ -153,8 +153,9 @@ fn expand(root: &mut Node, path: &Path, notes: &Notes) -> BTreeSet<String> {
 /// Whatever is written is read here, before somebody else does.
 fn checked(text: &str, notes: &Notes) -> Result<(), String> {
     let settings = Settings::parse(text, Path::new("the outcome")).map_err(|e| e.to_string())?;
-    let checked = settings.prepare().map_err(|error| error.to_string());
-    let checked = checked.and_then(crate::config::Prepared::check);
+    let checked = settings
+        .prepare()
+        .and_then(|prepared| prepared.check().map(|()| prepared));
     if let Err(error) = checked {
         notes.warn(format!(
             "`ringspoa serve --check` would refuse the outcome on this machine: {error}"

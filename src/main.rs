@@ -264,14 +264,12 @@ fn run_serve(serve: Serve) -> ExitCode {
         }
     };
     if check {
-        match prepared.check() {
-            Ok(warnings) => warnings
-                .iter()
-                .for_each(|warning| complain(&format!("warning: {warning}"))),
-            Err(error) => {
-                complain(&error);
-                return ExitCode::from(USAGE);
-            }
+        if let Err(error) = prepared.check() {
+            complain(&error);
+            return ExitCode::from(USAGE);
+        }
+        for warning in prepared.warnings() {
+            complain(&format_args!("warning: {warning}"));
         }
         let _ = writeln!(io::stdout(), "valid");
         return ExitCode::SUCCESS;
@@ -281,6 +279,9 @@ fn run_serve(serve: Serve) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             complain(&*error);
+            if error.is::<remediation::Refused>() {
+                return ExitCode::from(USAGE);
+            }
             match error.downcast_ref() {
                 // Known only once the machine was asked, but a matter of flags all the same.
                 Some(StartError::Config(_) | StartError::Core { .. }) => ExitCode::from(USAGE),

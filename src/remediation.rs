@@ -2,6 +2,7 @@
 //! what of it runs beside the server.
 
 use std::collections::BTreeMap;
+use std::fmt::{self, Display};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,14 +12,15 @@ use ringspoa::agents::remediation::{
     AppSecSettings, Bouncer, BouncerCounts, EndpointKind, HostSettings, Policy, PolicySettings,
     Problem, RemediationWords, Secret, parse_list,
 };
-use ringspoa::outbound::{BreakerState, ClientCertificate, Outbound, OutboundConfig};
+use ringspoa::outbound::{
+    BreakerState, ClientCertificate, EndpointConfig, EndpointError, Outbound, OutboundConfig,
+};
 use ringspoa::sources::{
-    Dropped, FilesConfig, GeoConfig, GeoFiles, LapiConfig, Processed, SourceConfig, SourceKind,
-    Sources, SourcesConfig, Traffic, WarmConfig,
+    Dropped, FilesConfig, GeoConfig, GeoFiles, LapiConfig, Processed, SourceConfig, SourceFault,
+    SourceKind, Sources, SourcesConfig, SourcesError, Traffic, WarmConfig,
 };
 use ringspoa::{Agent, Exposition, Family, Kind};
 use serde::Deserialize;
-use serde::de::{DeserializeOwned, Deserializer, Error as _};
 
 /// How long a start waits for the first decisions.
 const WAIT_READY: Duration = Duration::from_secs(5);
@@ -140,9 +142,9 @@ pub(crate) struct RemediationSettings {
     #[serde(rename = "list")]
     lists: Vec<ListSettings>,
     crowdsec: Option<CrowdsecSettings>,
-    appsec: Option<Table<AppSecSettings>>,
+    appsec: Option<AppSecSettings>,
     #[serde(rename = "host")]
-    hosts: Vec<Table<HostSettings>>,
+    hosts: Vec<HostSettings>,
 }
 
 /// A file of decisions, or a folder of such.
@@ -179,43 +181,6 @@ struct CrowdsecSettings {
     scenarios_not_containing: Vec<String>,
 }
 
-/// A table whose keys may have `-` for `_`, as all others here have. Its text tells whether it changed.
-#[derive(Clone, Debug)]
-struct Table<T> {
-    value: T,
-    text: String,
-}
-
-impl<T> PartialEq for Table<T> {
-    fn eq(&self, other: &Self) -> bool {
-        self.text == other.text
-    }
-}
-
-impl<'de, T: DeserializeOwned> Deserialize<'de> for Table<T> {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        let value = with_underscores(toml::Value::deserialize(from)?);
-        let text = format!("{value:?}");
-        let value = T::deserialize(value).map_err(D::Error::custom)?;
-        Ok(Self { value, text })
-    }
-}
-
-fn with_underscores(value: toml::Value) -> toml::Value {
-    match value {
-        toml::Value::Table(table) => toml::Value::Table(
-            table
-                .into_iter()
-                .map(|(key, value)| (key.replace('-', "_"), with_underscores(value)))
-                .collect(),
-        ),
-        toml::Value::Array(values) => {
-            toml::Value::Array(values.into_iter().map(with_underscores).collect())
-        }
-        value => value,
-    }
-}
-
 /// The table, found valid.
 pub(crate) struct PreparedRemediation {
     settings: RemediationSettings,
@@ -228,12 +193,11 @@ pub(crate) struct PreparedRemediation {
 impl RemediationSettings {
     /// Reads what it names, and checks it.
     pub(crate) fn prepare(&self) -> Result<PreparedRemediation, String> {
-        let wrong = |what: String| format!("remediation: {what}");
         let words = self
             .words
             .iter()
             .map(|(word, meaning)| (&**word, &**meaning));
-        let words = RemediationWords::new(words).map_err(|error| wrong(error.to_string()))?;
+        let words = RemediationWords::new(words).map_err(wrong)?;
         // Not served, and a ban unless it is said otherwise.
         let own = self.words.keys().map(String::as_str);
         let own = own.chain((!self.words.contains_key("challenge")).then_some("challenge"));
@@ -244,16 +208,20 @@ impl RemediationSettings {
             allowed += &text;
             allowed.push('\n');
         }
-        let allowed = parse_list(&allowed).map_err(|error| wrong(error.to_string()))?;
+        let allowed = parse_list(&allowed).map_err(wrong)?;
         let hosts = self.hosts.iter().enumerate();
-        let hosts = hosts.map(|(index, host)| (format!("host {}", index + 1), host.value.clone()));
+        let hosts = hosts.map(|(index, host)| {
+            let name = host.host.as_ref();
+            let name = name.map_or_else(String::new, |name| format!(" ({name:?})"));
+            (format!("host {}{name}", index + 1), host.clone())
+        });
         let (policy, problems) = Policy::new(PolicySettings {
             hosts: hosts.collect(),
-            appsec: self.appsec.as_ref().map(|appsec| appsec.value.clone()),
+            appsec: self.appsec.clone(),
             words,
             allowed,
         })
-        .map_err(|error| wrong(error.to_string()))?;
+        .map_err(wrong)?;
         let mut sources = Vec::new();
         for (index, list) in self.lists.iter().enumerate() {
             let mut files = FilesConfig::new([&list.path]);
@@ -276,8 +244,7 @@ impl RemediationSettings {
         }
         if sources.is_empty() {
             return Err(wrong(
-                "there is no source of decisions: want [[remediation.list]] or [remediation.crowdsec]"
-                    .to_owned(),
+                "there is no source of decisions: want [[remediation.list]] or [remediation.crowdsec]",
             ));
         }
         let sources = SourcesConfig {
@@ -299,15 +266,14 @@ impl RemediationSettings {
 
     /// The files of addresses that pass, each found to be a list.
     fn allow_list_texts(&self) -> Result<Vec<(&Path, String)>, String> {
-        let wrong = |what: String| format!("remediation: {what}");
         let read = |path: &PathBuf| {
             // Opening a pipe would wait for somebody who writes to it, and some devices have no end.
             let text = std::fs::metadata(path).and_then(|metadata| match metadata.is_file() {
                 true => std::fs::read_to_string(path),
                 false => Err(std::io::Error::other("not a file")),
             });
-            let text = text.map_err(|error| wrong(format!("{}: {error}", path.display())))?;
-            parse_list(&text).map_err(|error| wrong(format!("{} {error}", path.display())))?;
+            let text = text.map_err(|error| wrong(format_args!("{}: {error}", path.display())))?;
+            parse_list(&text).map_err(|error| wrong(format_args!("{} {error}", path.display())))?;
             Ok::<_, String>(text)
         };
         let paths = self.allow_lists.iter();
@@ -327,14 +293,28 @@ impl RemediationSettings {
         Ok(found.map(|(path, _)| path.to_owned()))
     }
 
-    /// Whether the other table has other sources or databases, which only a new start can change.
-    fn has_other_sources(&self, other: &Self) -> bool {
-        self.lists != other.lists
-            || self.crowdsec != other.crowdsec
-            || self.state_file != other.state_file
-            || self.words != other.words
-            || self.city_database != other.city_database
-            || self.asn_database != other.asn_database
+    /// What is another in the other table that only a new start can change: sources and databases, and the
+    /// words of decisions.
+    fn restart_needed(&self, other: &Self) -> Vec<&'static str> {
+        let fixed = [
+            ("remediation.list", self.lists != other.lists),
+            ("remediation.crowdsec", self.crowdsec != other.crowdsec),
+            (
+                "remediation.state-file",
+                self.state_file != other.state_file,
+            ),
+            ("remediation.words", self.words != other.words),
+            (
+                "remediation.city-database",
+                self.city_database != other.city_database,
+            ),
+            (
+                "remediation.asn-database",
+                self.asn_database != other.asn_database,
+            ),
+        ];
+        let changed = fixed.into_iter().filter(|(_, differs)| *differs);
+        changed.map(|(name, _)| name).collect()
     }
 }
 
@@ -371,14 +351,46 @@ impl CrowdsecSettings {
     }
 }
 
+/// The same with the keys of the file, where the library has names of its own.
+fn source_error(error: SourcesError) -> String {
+    let SourcesError::Source { name, fault } = error else {
+        return wrong(error);
+    };
+    let text = match fault {
+        SourceFault::Endpoint(error @ EndpointError::Url(_)) => format!("url: {error}"),
+        SourceFault::Endpoint(error) => format!("ca-file, certificate or private-key: {error}"),
+        SourceFault::Setting(text) => text
+            .replace("api_url", "url")
+            .replace("api_key", "key")
+            .replace("update_frequency", "update-frequency-ms"),
+        fault => fault.to_string(),
+    };
+    wrong(format_args!("{name}: {text}"))
+}
+
+/// Why a start refuses the table: a matter of settings, as what `--check` finds.
+#[derive(Debug)]
+pub(crate) struct Refused(String);
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Refused {}
+
+fn wrong(what: impl Display) -> String {
+    format!("remediation: {what}")
+}
+
 impl PreparedRemediation {
     /// Its decisions while nothing runs, and the priorities of its sources by their names.
     pub(crate) fn at_rest(self) -> Result<(Sources, BTreeMap<String, u8>), String> {
         let sources = self.sources.sources.iter();
         let priorities = sources.map(|source| (source.name.clone(), source.priority));
         let priorities = priorities.collect();
-        let sources =
-            Sources::at_rest(self.sources).map_err(|error| format!("remediation: {error}"))?;
+        let sources = Sources::at_rest(self.sources).map_err(source_error)?;
         Ok((sources, priorities))
     }
 
@@ -391,7 +403,7 @@ impl PreparedRemediation {
         });
         let hosts = self.settings.hosts.iter().zip(1..);
         let captchas = hosts.filter_map(|(host, number): (_, usize)| {
-            let seconds = host.value.captcha.as_ref()?.timeout?;
+            let seconds = host.captcha.as_ref()?.timeout?;
             let timeout = Duration::from_secs(u64::try_from(seconds).ok()?);
             Some((format!("host {number}: captcha.timeout"), timeout))
         });
@@ -409,24 +421,33 @@ impl PreparedRemediation {
         self.problems.extend(cut);
     }
 
-    /// For `--check`: whether what it names can be used, and warnings if so.
-    pub(crate) fn check(self) -> Result<Vec<String>, String> {
-        let wrong = |error: String| format!("remediation: {error}");
-        Sources::check(self.sources).map_err(|error| wrong(error.to_string()))?;
-        GeoFiles::check(&self.geo).map_err(|fault| wrong(fault.to_string()))?;
-        // All of them, so that one look is enough.
-        let (errors, warnings): (Vec<_>, _) =
-            self.problems.iter().partition(|problem| problem.is_error);
-        let [errors, warnings] = [errors, warnings].map(|problems| {
-            let texts = problems.into_iter();
-            texts
-                .map(|problem| wrong(problem.to_string()))
-                .collect::<Vec<_>>()
-        });
-        match errors.is_empty() {
-            true => Ok(warnings),
-            false => Err(errors.join("\n")),
+    /// Whether what it names can be used: what `--check` says, and a reload goes by.
+    pub(crate) fn check(&self) -> Result<(), String> {
+        self.check_settings()?;
+        Sources::check(self.sources.clone()).map_err(source_error)?;
+        GeoFiles::check(&self.geo).map_err(wrong)
+    }
+
+    /// The same but for what a start reads anyway.
+    fn check_settings(&self) -> Result<(), String> {
+        let errors = self.problems.iter().filter(|problem| problem.is_error);
+        let errors: Vec<_> = errors.map(Problem::to_string).collect();
+        if !errors.is_empty() {
+            return Err(wrong(errors.join("; ")));
         }
+        let outbound = Outbound::start(OutboundConfig::default()).map_err(wrong)?;
+        for need in self.policy.endpoints() {
+            let endpoint = outbound.endpoint(EndpointConfig::new("endpoint", need.url.as_str()));
+            endpoint.map_err(|error| wrong(format_args!("{}: {error}", need.url)))?;
+        }
+        outbound.stop();
+        Ok(())
+    }
+
+    /// What is not as it says, and yet of use.
+    pub(crate) fn warnings(&self) -> impl Iterator<Item = String> {
+        let warnings = self.problems.iter().filter(|problem| !problem.is_error);
+        warnings.map(wrong)
     }
 }
 
@@ -451,17 +472,21 @@ impl Remediation {
         prepared: PreparedRemediation,
         deadline: Duration,
     ) -> Result<Arc<Self>, Box<dyn std::error::Error>> {
+        let unusable = Refused;
+        prepared.check_settings().map_err(unusable)?;
+        for warning in prepared.warnings() {
+            tracing::warn!("{warning}");
+        }
         let PreparedRemediation {
             settings,
             policy,
             sources,
             geo,
-            problems,
+            ..
         } = prepared;
-        tell(&problems);
         let geo = match geo.is_empty() {
             true => None,
-            false => Some(GeoFiles::start(&geo).map_err(|fault| format!("remediation: {fault}"))?),
+            false => Some(GeoFiles::start(&geo).map_err(|fault| unusable(wrong(fault)))?),
         };
         let outbound = Outbound::start(OutboundConfig::default())?;
         // Made once the sources have a place for snapshots.
@@ -474,7 +499,11 @@ impl Remediation {
                 let counts = bouncer.as_ref().map(|bouncer| lock(bouncer).counts());
                 counts.map_or_else(Traffic::default, |counts| traffic_of(&counts))
             }),
-        )?;
+        )
+        .map_err(|error| match error {
+            SourcesError::Start(_) => Box::<dyn std::error::Error>::from(error),
+            error => unusable(source_error(error)).into(),
+        })?;
         let mut bouncer =
             Bouncer::new(policy, Arc::clone(sources.snapshots()), &outbound, deadline)?;
         if let Some(geo) = &geo {
@@ -503,26 +532,28 @@ impl Remediation {
     }
 
     /// Puts other settings in force for agents that are made from now on. Returns the bouncer before, to
-    /// be put back if they are not, and whether some settings wait for a new start.
+    /// be put back if they are not, and the settings that wait for a new start.
     pub(crate) fn replace(
         &self,
         prepared: PreparedRemediation,
         deadline: Duration,
-    ) -> Result<(Bouncer, bool), Box<dyn std::error::Error>> {
-        tell(&prepared.problems);
+    ) -> Result<(Bouncer, Vec<&'static str>), Box<dyn std::error::Error>> {
+        for warning in prepared.warnings() {
+            tracing::warn!("{warning}");
+        }
         let mut bouncer = lock(&self.bouncer);
         let next = bouncer.with_policy(prepared.policy, &self.outbound, deadline)?;
         let before = std::mem::replace(&mut *bouncer, next);
         let mut settings = lock(&self.settings);
-        let is_waiting = settings.has_other_sources(&prepared.settings);
-        if !is_waiting {
+        let waiting = settings.restart_needed(&prepared.settings);
+        if waiting.is_empty() {
             *settings = prepared.settings;
         }
         self.sources.reload();
         if let Some(geo) = &self.geo {
             geo.reload();
         }
-        Ok((before, is_waiting))
+        Ok((before, waiting))
     }
 
     /// Takes a replacement back.
@@ -631,15 +662,6 @@ impl Remediation {
     }
 }
 
-fn tell(problems: &[Problem]) {
-    for problem in problems {
-        match problem.is_error {
-            true => tracing::error!("remediation: {problem}"),
-            false => tracing::warn!("remediation: {problem}"),
-        }
-    }
-}
-
 fn traffic_of(counts: &BouncerCounts) -> Traffic {
     let processed = [("ipv4", counts.processed_v4), ("ipv6", counts.processed_v6)];
     Traffic {
@@ -709,8 +731,8 @@ mod tests {
             "what is commented out was read, too"
         );
         assert_eq!((settings.lists.len(), settings.hosts.len()), (1, 1));
-        let appsec = settings.appsec.map(|appsec| appsec.value);
-        let mut known = settings.hosts[0].value.clone();
+        let appsec = settings.appsec;
+        let mut known = settings.hosts[0].clone();
         let mut custom = known.clone();
         // The sample has what either needs.
         known.captcha.as_mut().unwrap().custom = None;
@@ -773,8 +795,12 @@ mod tests {
             let text = format!("[crowdsec]\nurl = 'http://127.0.0.1:1/'\nkey = '{key}'");
             toml::from_str::<RemediationSettings>(&text).unwrap()
         };
-        assert!(!settings("a").has_other_sources(&settings("a")));
-        assert!(settings("a").has_other_sources(&settings("b")));
+        let none: [&str; 0] = [];
+        assert_eq!(settings("a").restart_needed(&settings("a")), none);
+        assert_eq!(
+            settings("a").restart_needed(&settings("b")),
+            ["remediation.crowdsec"]
+        );
         assert!(!format!("{:?}", settings("hidden-key")).contains("hidden-key"));
     }
 }
@@ -814,13 +840,13 @@ mod geo_tests {
     fn another_database_waits_for_a_new_start() {
         let of = |text: &str| toml::from_str::<RemediationSettings>(text).unwrap();
         let before = of("city-database = \"c.mmdb\"");
-        assert!(!before.has_other_sources(&before.clone()));
+        assert!(before.restart_needed(&before.clone()).is_empty());
         for text in [
             "",
             "city-database = \"d.mmdb\"",
             "city-database = \"c.mmdb\"\nasn-database = \"a\"",
         ] {
-            assert!(before.has_other_sources(&of(text)), "{text}");
+            assert!(!before.restart_needed(&of(text)).is_empty(), "{text}");
         }
     }
 }

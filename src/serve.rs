@@ -447,6 +447,7 @@ impl Serving {
         std::thread::spawn(move || {
             let read = source().and_then(|settings| {
                 let prepared = settings.prepare()?;
+                prepared.check()?;
                 Ok((settings, prepared))
             });
             let _ = wake.send(Wake::Read(Box::new(read)));
@@ -466,13 +467,12 @@ impl Serving {
         &mut self,
         read: Result<(Settings, Prepared), UsageError>,
     ) -> Result<String, Box<dyn Error>> {
-        let (settings, prepared) = match read {
-            Ok(read) => read,
-            Err(error) => {
-                self.handle.note_failed_reload();
-                return Err(error.to_string().into());
-            }
+        // What fails before the server is asked is not counted there.
+        let uncounted = |error: Box<dyn Error>| {
+            self.handle.note_failed_reload();
+            error
         };
+        let (settings, prepared) = read.map_err(|error| uncounted(error.into()))?;
         let Prepared {
             config,
             table,
@@ -483,7 +483,10 @@ impl Serving {
         } = prepared;
         let is_bouncer = self.remediation.is_some();
         // Which agents there are, and the bouncer's sources, only a new start can change.
-        let mut waits = is_bouncer != remediation.is_some();
+        let mut waiting = match is_bouncer == remediation.is_some() {
+            true => Vec::new(),
+            false => vec!["remediation"],
+        };
         let challenge_waits = self.challenge.is_some() != challenge.is_some();
         if !is_bouncer {
             warn_if_empty(&table, &origin);
@@ -491,7 +494,8 @@ impl Serving {
         // Each takes itself back again unless all of it came about.
         let challenges = match (&self.challenge, challenge) {
             (Some(current), Some(prepared)) => {
-                Some((current, current.replace(prepared, config.agent_deadline)?))
+                let before = current.replace(prepared, config.agent_deadline);
+                Some((current, before.map_err(|error| uncounted(error.into()))?))
             }
             _ => None,
         };
@@ -503,13 +507,13 @@ impl Serving {
         let bouncer = match (&self.remediation, remediation) {
             (Some(current), Some(prepared)) => {
                 match current.replace(prepared, config.agent_deadline) {
-                    Ok((before, is_waiting)) => {
-                        waits |= is_waiting;
+                    Ok((before, settings)) => {
+                        waiting.extend(settings);
                         Some((current, before))
                     }
                     Err(error) => {
                         put_challenges_back();
-                        return Err(error);
+                        return Err(uncounted(error));
                     }
                 }
             }
@@ -532,9 +536,7 @@ impl Serving {
                 drop(old);
                 restart_needed.retain(|name| *name != "listen" || !self.activated);
                 restart_needed.extend(self.settings.restart_needed(&settings));
-                if waits {
-                    restart_needed.push("remediation");
-                }
+                restart_needed.extend(waiting);
                 if challenge_waits {
                     restart_needed.push("challenge");
                 }

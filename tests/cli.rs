@@ -4,7 +4,7 @@
 mod handshake;
 
 use std::fs;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::path::PathBuf;
 use std::process::{Child, ChildStderr, Command, Output, Stdio};
@@ -459,4 +459,142 @@ fn the_page_is_written_for_haproxy_or_as_it_is() {
     for path in [config, page, packed, strings.to_str().unwrap()] {
         let _ = fs::remove_file(path);
     }
+}
+
+/// A server with a `[remediation]` table, its files in a folder of their own.
+struct Bouncing {
+    folder: PathBuf,
+    serving: Serving,
+}
+
+impl Bouncing {
+    /// What follows the path of the list, and stands in the table.
+    fn settings(folder: &std::path::Path, list: &str, rest: &str) -> String {
+        format!(
+            "admin-listen = \"unix:{0}/admin.sock\"\n[[remediation.list]]\npath = \"{0}/{list}\"\n{rest}",
+            folder.display()
+        )
+    }
+
+    fn start(name: &str) -> Self {
+        let folder = temporary(name);
+        fs::create_dir(&folder).unwrap();
+        fs::write(folder.join("bans"), "192.0.2.1\n").unwrap();
+        let config = folder.join("ringspoa.toml");
+        fs::write(&config, Self::settings(&folder, "bans", "")).unwrap();
+        let serving = Serving::plain(&["--config", config.to_str().unwrap()]);
+        Self { folder, serving }
+    }
+
+    /// Has it read these settings; what it logs of that.
+    fn reload(&mut self, settings: &str) -> String {
+        fs::write(self.config(), settings).unwrap();
+        self.serving.signal(Signal::SIGHUP);
+        let log = &mut self.serving.log;
+        let mut lines = log.lines().map(Result::unwrap);
+        lines.find(|line| line.contains("reload")).unwrap()
+    }
+
+    fn config(&self) -> PathBuf {
+        self.folder.join("ringspoa.toml")
+    }
+
+    fn failed_reloads(&self) -> String {
+        let path = self.folder.join("admin.sock");
+        let mut socket = std::os::unix::net::UnixStream::connect(path).unwrap();
+        socket
+            .write_all(b"GET /metrics HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+            .unwrap();
+        let mut text = String::new();
+        socket.read_to_string(&mut text).unwrap();
+        let mut lines = text.lines();
+        let count = lines.find_map(|line| line.strip_prefix("ringspoa_reload_failures_total "));
+        count.unwrap().to_owned()
+    }
+}
+
+impl Drop for Bouncing {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.folder);
+    }
+}
+
+/// What `--check` refuses is in force neither after a reload nor after a start, and each says why.
+#[test]
+fn a_reload_and_a_start_refuse_what_check_refuses() {
+    let mut server = Bouncing::start("refuses");
+    let captcha = "[[remediation.host]]\nhost = \"shop.example\"\n[remediation.host.captcha]\n\
+        provider = \"turnstile\"\nsite-key = \"a\"\nsecret-key = \"b\"\nsigning-key = \"short\"\n";
+    let crowdsec = |url: &str, key: &str| {
+        format!("[remediation.crowdsec]\nurl = \"{url}\"\nkey = \"{key}\"\n")
+    };
+    let cases = [
+        ("nope", String::new(), "/nope: "),
+        (
+            "bans",
+            crowdsec("127.0.0.1:28080", "k"),
+            "crowdsec: url: the URL is refused",
+        ),
+        (
+            "bans",
+            crowdsec("http://127.0.0.1:1/", ""),
+            "crowdsec: key must be",
+        ),
+        (
+            "bans",
+            captcha.to_owned(),
+            "host 1 (\"shop.example\"): captcha.signing-key has 5 of the 32 bytes",
+        ),
+        (
+            "bans",
+            "[remediation.appsec]\nurl = \"http://a b/\"\napi-key = \"k\"\n".to_owned(),
+            "the URL is refused",
+        ),
+    ];
+    for (count, (list, rest, part)) in cases.iter().enumerate() {
+        let settings = Bouncing::settings(&server.folder, list, rest);
+        let line = server.reload(&settings);
+        assert!(
+            line.contains("reload failed, all stays as it was"),
+            "{rest}: {line}"
+        );
+        assert!(line.contains(part), "{line} lacks {part}");
+        assert_eq!(server.failed_reloads(), (count + 1).to_string());
+        let config = server.config();
+        let config = ["--config", config.to_str().unwrap()];
+        for more in [&["--check"][..], &["--listen", "127.0.0.1:0"]] {
+            let (code, error) = fails(&[&["serve"], &config[..], more].concat());
+            assert_eq!(code, Some(2), "{more:?}: {error}");
+            assert!(error.contains(part), "{more:?}: {error} lacks {part}");
+        }
+    }
+    let settings = Bouncing::settings(&server.folder, "bans", "");
+    let line = server.reload(&settings);
+    assert!(line.contains("reloaded; "), "{line}");
+    assert!(!line.contains("restart"), "{line}");
+}
+
+/// The keys that wait for a new start are named, below the table; a setting that is only warned of is
+/// warned of by `--check` too.
+#[test]
+fn a_reload_names_what_waits_and_check_warns_as_it_does() {
+    let mut server = Bouncing::start("waits");
+    let settings = Bouncing::settings(
+        &server.folder,
+        "bans",
+        "remediation = \"captcha\"\n[remediation]\nstate-file = \"/tmp/ringspoa-no-state\"\n\
+         [remediation.appsec]\nurl = \"http://127.0.0.1:1/\"\napi-key = \"k\"\ntimeout = \"200xs\"\n",
+    );
+    let line = server.reload(&settings);
+    let (_, waiting) = line
+        .split_once("restart or SIGUSR2: ")
+        .unwrap_or_else(|| panic!("{line}"));
+    assert_eq!(waiting, "remediation.list, remediation.state-file");
+    let config = server.config();
+    let (code, out, told) = says(&["serve", "--check", "--config", config.to_str().unwrap()]);
+    assert_eq!((code, &*out), (Some(0), "valid\n"), "{told}");
+    assert!(
+        told.contains("warning: remediation: all hosts: appsec.timeout \"200xs\""),
+        "{told}"
+    );
 }

@@ -46,11 +46,11 @@ fn what_is_wrong_with_a_host_is_said() {
     );
     let texts: Vec<String> = problems.iter().map(ToString::to_string).collect();
     let starts = [
-        "host 1: ban.contact_us_url has the character '\"'",
-        "host 2: ban.contact_us_url has a '%'",
+        "host 1: ban.contact-us-url has the character '\"'",
+        "host 2: ban.contact-us-url has a '%'",
         "host 3: appsec.url is \"127.0.0.1:7422\", which is not asked",
-        "host 4: appsec.failure_action is \"closed\", for which passthrough is used",
-        "host 4: appsec.api_key is missing",
+        "host 4: appsec.failure-action is \"closed\", for which passthrough is used",
+        "host 4: appsec.api-key is missing",
         "host 4: appsec.timeout \"fast\" is not a duration, as in 4h, 1h30m or 90s: 200ms is used",
         "host 5: host is that of host 1 too, which is taken instead",
     ];
@@ -78,7 +78,7 @@ fn texts_for_pages_have_a_greatest_length() {
     assert_eq!(ack.get(REMEDIATION), Some("ban"));
     let (too_long, problems) = policy(&[&host(2049)], None);
     let text = problems[0].to_string();
-    let start = "host 1: ban.contact_us_url has 2049 bytes: want 2048 at most";
+    let start = "host 1: ban.contact-us-url has 2049 bytes: want 2048 at most";
     assert!(text.starts_with(start) && problems[0].is_error, "{text}");
     let ack = site_of(too_long).http(&visit(BANNED, "a.example"));
     assert_eq!(ack.get(REMEDIATION), Some("ban"));

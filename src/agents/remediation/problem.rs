@@ -43,6 +43,8 @@ impl<'p> Problems<'p> {
     }
 
     fn add(&mut self, key: &str, text: impl fmt::Display, is_error: bool) {
+        // As the file spells it.
+        let key = key.replace('_', "-");
         self.found.push(Problem {
             place: format!("{}: {key}", self.place),
             text: text.to_string(),

@@ -326,12 +326,12 @@ mod tests {
         for (index, start) in [
             "host 1: captcha.cookie.secure is \"yes\", which counts as never",
             "host 1: captcha.provider is \"cloudflare\": want hcaptcha",
-            "host 1: captcha.site_key has the character '\"'",
-            "host 1: captcha.secret_key is missing",
-            "host 1: captcha.signing_key has 5 of the 32 bytes",
+            "host 1: captcha.site-key has the character '\"'",
+            "host 1: captcha.secret-key is missing",
+            "host 1: captcha.signing-key has 5 of the 32 bytes",
             "host 1: captcha.timeout is 900: the most, 300",
-            "host 1: captcha.pending_ttl \"30\" is not a duration, as in 4h, 1h30m or 90s: 1800s is used",
-            "host 1: captcha.binding.ipv4_prefix_len is 33, not from 0 to 32: 24 is used",
+            "host 1: captcha.pending-ttl \"30\" is not a duration, as in 4h, 1h30m or 90s: 1800s is used",
+            "host 1: captcha.binding.ipv4-prefix-len is 33, not from 0 to 32: 24 is used",
             "host 1: captcha.binding.strict has no effect",
             "host 1: captcha cannot be shown: visitors get the remediation allow instead",
         ]
