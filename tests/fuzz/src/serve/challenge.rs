@@ -253,7 +253,7 @@ pub fn clearance(data: &[u8]) {
 /// What may be tokens of a header, read word by word.
 fn read_candidates(header: &[u8]) -> Vec<&[u8]> {
     let mut candidates = Vec::new();
-    let mut count = 0;
+    let mut counts = [0; 3];
     let mut rest = &header[..header.len().min(MAX_COOKIES_LEN)];
     let mut is_last = false;
     while !is_last {
@@ -271,11 +271,14 @@ fn read_candidates(header: &[u8]) -> Vec<&[u8]> {
         let pair = pair.trim_ascii();
         let value = ["clearance=", "__Host-clearance=", "clearance-s="]
             .iter()
-            .find_map(|name| pair.strip_prefix(name.as_bytes()));
-        let Some(value) = value else { continue };
-        count += 1;
-        if count > MAX_CANDIDATES {
-            break;
+            .zip(&mut counts)
+            .find_map(|(name, count)| Some((pair.strip_prefix(name.as_bytes())?, count)));
+        let Some((value, count)) = value else {
+            continue;
+        };
+        *count += 1;
+        if *count > MAX_CANDIDATES {
+            continue;
         }
         let mut parts = value.split(|&byte| byte == b'.');
         candidates.extend(parts.next());

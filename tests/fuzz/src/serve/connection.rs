@@ -776,7 +776,7 @@ impl Reading {
                         payload: Vec::new(),
                         dropped: false,
                     };
-                    self.append(limits, &mut begun, payload);
+                    append(limits, &mut begun, payload);
                     *fragments = Some(begun);
                     Ok(())
                 }
@@ -788,12 +788,13 @@ impl Reading {
                 if is_abort {
                     return Ok(());
                 }
-                self.append(limits, &mut current, payload);
+                append(limits, &mut current, payload);
                 if !is_last {
                     *fragments = Some(current);
                     return Ok(());
                 }
                 if current.dropped {
+                    self.aborted.push(id);
                     return Ok(());
                 }
                 self.notify(id, &current.payload)
@@ -827,14 +828,11 @@ impl Reading {
         self.notifies.push((id, digest(Messages::new(payload))?));
         Ok(())
     }
+}
 
-    fn append(&mut self, limits: Limits, fragments: &mut Fragments, payload: &[u8]) {
-        fragments.payload.extend_from_slice(payload);
-        if fragments.payload.len() > limits.max_reassembly_len && !fragments.dropped {
-            fragments.dropped = true;
-            self.aborted.push(fragments.id);
-        }
-    }
+fn append(limits: Limits, fragments: &mut Fragments, payload: &[u8]) {
+    fragments.payload.extend_from_slice(payload);
+    fragments.dropped |= fragments.payload.len() > limits.max_reassembly_len;
 }
 
 fn check_reading(scenario: &Scenario, outcome: &Outcome) {
