@@ -23,9 +23,10 @@ use crate::config::Settings;
 ///
 /// It shows every decision on the address or a network around it, which of them holds, and why the others
 /// do not. It reads the files that the configuration names, and the state-file for what CrowdSec's LAPI
-/// said, which a server writes within seconds of a change; the LAPI itself is not asked, as the server
-/// would miss what it says. Where that is not known and nothing else turns the address away, the answer is
-/// "unknown". What AppSec or a captcha make of a request is not known here.
+/// said, which a server writes within seconds of a change, or half a minute where there are a million
+/// decisions. The LAPI itself is not asked, as the server would miss what it says. Where that is not known
+/// and nothing else turns the address away, the answer is "unknown". What AppSec or a captcha make of a
+/// request is not known here.
 ///
 /// Exit codes: 0 when shown, 1 if it cannot be written, 2 for bad flags or files that cannot be read, 3 if
 /// the answer depends on decisions that are not known here.

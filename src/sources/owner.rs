@@ -608,6 +608,40 @@ mod tests {
     use super::*;
 
     #[test]
+    fn large_tables_are_written_less_often() {
+        let now = Instant::now();
+        let mut warm = Warm {
+            config: WarmConfig::new("decisions"),
+            written_at: now,
+            written: None,
+            changed_at: None,
+            pause: Duration::ZERO,
+            writing: None,
+        };
+        let near = |due: Duration, seconds: u64| {
+            let seconds = Duration::from_secs(seconds);
+            assert!(
+                due <= seconds && due + Duration::from_secs(1) > seconds,
+                "{due:?}"
+            );
+        };
+        near(warm.due_in(), 300);
+        warm.changed_at = Some(now);
+        near(warm.due_in(), 2);
+        let millisecond = Duration::from_millis(1);
+        for (len, took, seconds) in [
+            (100, millisecond, 2),
+            // A million decisions.
+            (22_000_000, 300 * millisecond, 22),
+            (100, 3_000 * millisecond, 60),
+            (512 << 20, millisecond, 300),
+        ] {
+            warm.pause = warm.pause_after(len, took);
+            near(warm.due_in(), seconds);
+        }
+    }
+
+    #[test]
     fn a_clock_that_is_set_is_noticed_once() {
         let mut clock = Clock::new();
         let (at, unix_s) = (clock.at, clock.unix_s);
