@@ -3,7 +3,7 @@
 use std::fs;
 
 use ringspoa::agents::challenge::messages::declaration;
-use ringspoa::haproxy_config::{CheckOptions, ConfigFile, Finding, check};
+use ringspoa::haproxy_config::{CheckOptions, ConfigFile, Finding, Severity, check};
 
 use crate::fixture::root;
 
@@ -238,4 +238,21 @@ fn the_first_use_of_a_variable_refuses_nobody() {
         finding.fix,
         "add an acl that reads one, and rules that use it, as in acl is_valid var(txn.challenge.valid) -m bool"
     );
+}
+
+/// As berghain's configuration has it: no fault, and what it costs is said.
+#[test]
+fn two_engines_with_one_backend_work() {
+    let [main, engines] = changed(
+        "use-backend challenge-verify-spoa",
+        "use-backend challenge-spoa",
+    );
+    let found = found(&main, &engines, &options());
+    one(
+        &found,
+        ENGINES,
+        "backend-shared",
+        "too: that works, and costs connections",
+    );
+    assert_eq!(found[0].severity, Severity::Note);
 }
