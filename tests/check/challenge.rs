@@ -1,6 +1,7 @@
 //! Browser validation: two engines of one prefix, and rules with variables of their own.
 
 use std::fs;
+use std::time::Duration;
 
 use ringspoa::agents::challenge::messages::declaration;
 use ringspoa::haproxy_config::{CheckOptions, ConfigFile, Finding, Severity, check};
@@ -255,4 +256,15 @@ fn two_engines_with_one_backend_work() {
         "too: that works, and costs connections",
     );
     assert_eq!(found[0].severity, Severity::Note);
+}
+
+/// What answers at once need not wait for the deadline that the other engine is for.
+#[test]
+fn a_deadline_is_for_the_engine_that_waits() {
+    let [main, engines] = samples();
+    let options = |ms| options().with_deadline(Duration::from_millis(ms));
+    assert_eq!(found(&main, &engines, &options(5900)), []);
+    let late = found(&main, &engines, &options(5999));
+    assert_eq!(late.len(), 2, "{late:#?}");
+    assert!(late.iter().all(|one| one.id == "timeout-processing-short"));
 }
