@@ -11,10 +11,13 @@ use std::process::{Command, ExitCode};
 
 use clap::Args;
 use ringspoa::ListenAddress;
+use ringspoa::agents::challenge::ChallengeSettings;
 use ringspoa::haproxy_config::{
-    CheckOptions, ConfigFile, HaproxyVersion, Report, Severity, check, engine_files, guess_version,
+    ChallengeFacts, CheckOptions, ConfigFile, HaproxyVersion, RealmFacts, Report, Severity, check,
+    engine_files, guess_version,
 };
 
+use crate::challenge_sample::{self, captcha_timeout};
 use crate::config::Settings;
 use crate::spoe_config::{agents, declaration, version};
 
@@ -45,7 +48,8 @@ pub(crate) struct Check {
     /// prefix or a message of]
     #[arg(long, value_name = "NAME")]
     agent: Option<String>,
-    /// The agent's own configuration file, for its deadline, its frame size and where it listens
+    /// The agent's own configuration file, for its deadline, its frame size, where it listens, and what
+    /// [challenge] has that rules have to agree with
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Print one JSON object
@@ -102,6 +106,7 @@ fn prepare(arguments: &Check) -> Result<Prepared, String> {
         // Agents that answer at once have no deadline to keep: only who sets one has one.
         options.deadline = settings.agent_deadline_ms.map(|_| server.agent_deadline);
         options.never_empty_acks = Some(server.never_empty_acks);
+        options.challenge = settings.challenge.as_ref().map(facts);
         if settings.listen.is_some() {
             options.listen = server.listen.iter().map(as_haproxy_writes).collect();
         }
@@ -134,6 +139,25 @@ fn prepare(arguments: &Check) -> Result<Prepared, String> {
         }
     }
     Ok((report, assumed, files))
+}
+
+/// What rules have to agree with.
+fn facts(settings: &ChallengeSettings) -> ChallengeFacts {
+    let mut facts = ChallengeFacts::default();
+    let path = settings.path.as_deref();
+    path.unwrap_or(challenge_sample::PATH)
+        .clone_into(&mut facts.path);
+    for settings in &settings.realms {
+        let mut realm = RealmFacts::default();
+        let name = settings.name.as_deref();
+        name.unwrap_or("default").clone_into(&mut realm.name);
+        realm.levels = settings.levels.len();
+        realm.captcha_timeout = settings.levels.iter().filter_map(captcha_timeout).max();
+        let mut kinds = settings.levels.iter().map(|level| level.kind.as_deref());
+        realm.needs_tls = kinds.any(|kind| kind == Some("pbkdf2"));
+        facts.realms.push(realm);
+    }
+    facts
 }
 
 fn as_haproxy_writes(address: &ListenAddress) -> String {

@@ -74,6 +74,7 @@ fn rooms_import_only_what_the_map_allows() {
                     "lib",
                     "main",
                     "challenge",
+                    "challenge_sample",
                     "check",
                     "config",
                     "decode",

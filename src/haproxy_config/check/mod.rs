@@ -1,6 +1,7 @@
 //! The checks, a file for each theme.
 
 mod backend;
+mod challenge;
 mod engine;
 mod frames;
 mod messages;
@@ -15,6 +16,8 @@ use super::model::{self, Config, Engine};
 use super::read::ConfigFile;
 use super::version::HaproxyVersion;
 use crate::agent::AgentDeclaration;
+
+pub use challenge::{ChallengeFacts, RealmFacts};
 
 /// Every id that a finding may have, and what it is about.
 pub const IDS: &[(&str, &str)] = &[
@@ -174,6 +177,13 @@ pub const IDS: &[(&str, &str)] = &[
         "variable-refused",
         "a variable that HAProxy does not let be set",
     ),
+    // Browser validation.
+    ("challenge-level", "a level that the realm does not have"),
+    (
+        "challenge-path",
+        "rules and settings with different paths for the page's requests",
+    ),
+    ("challenge-tls", "a level that is for TLS, without it"),
 ];
 
 /// What the files are held against.
@@ -196,6 +206,8 @@ pub struct CheckOptions {
     pub listen: Vec<String>,
     /// Whether the agent never sends an ACK without actions, if that is known.
     pub never_empty_acks: Option<bool>,
+    /// What browser validation is set to, if that is known.
+    pub challenge: Option<ChallengeFacts>,
 }
 
 impl CheckOptions {
@@ -258,6 +270,7 @@ pub fn check(files: &[ConfigFile], options: &CheckOptions) -> Report {
     frames::check(&config, options, &mut found);
     backend::check(&config, options, &mut found);
     variables::check(&config, options, &mut found);
+    challenge::check(&config, options, &mut found);
     let names: Vec<_> = files.iter().map(ConfigFile::name).collect();
     Report {
         version: config.version,
