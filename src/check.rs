@@ -14,7 +14,7 @@ use ringspoa::ListenAddress;
 use ringspoa::agents::challenge::ChallengeSettings;
 use ringspoa::haproxy_config::{
     ChallengeFacts, CheckOptions, ConfigFile, HaproxyVersion, RealmFacts, Report, Severity, check,
-    engine_files, guess_version,
+    engine_files, guess_version, page_files,
 };
 
 use crate::challenge_sample::{self, captcha_timeout};
@@ -126,6 +126,10 @@ fn prepare(arguments: &Check) -> Result<Prepared, String> {
         None => assume(&files),
     };
     options.version = Some(version);
+    options.missing_files = page_files(&files);
+    options
+        .missing_files
+        .retain(|path| is_missing(path, &files));
     let mut report = check(&files, &options);
     for finding in &mut report.findings {
         // The library says what its own user is to do.
@@ -165,6 +169,21 @@ fn as_haproxy_writes(address: &ListenAddress) -> String {
         ListenAddress::Unix { path, .. } => format!("unix@{}", path.display()),
         ListenAddress::Tcp(address) => address.to_string(),
     }
+}
+
+/// Whether it should be here and is not: in the folder of a file that was read, so that this is where HAProxy
+/// runs. Relative ones may be anywhere.
+fn is_missing(path: &str, files: &[ConfigFile]) -> bool {
+    let path = Path::new(path);
+    let folder = |path: &Path| path.parent()?.canonicalize().ok();
+    let Some(expected) = folder(path).filter(|_| path.is_absolute()) else {
+        return false;
+    };
+    let is_beside = |file: &ConfigFile| {
+        let name = Path::new(file.name()).canonicalize().ok();
+        name.is_some_and(|name| name.parent() == Some(&*expected))
+    };
+    files.iter().any(is_beside) && matches!(path.try_exists(), Ok(false))
 }
 
 /// A file, or what HAProxy reads of a folder.

@@ -62,7 +62,7 @@ mod version;
 mod words;
 
 pub use check::{
-    ChallengeFacts, CheckOptions, IDS, RealmFacts, check, engine_files, guess_version,
+    ChallengeFacts, CheckOptions, IDS, RealmFacts, check, engine_files, guess_version, page_files,
 };
 pub use error::ConfigTextError;
 pub use finding::{Finding, Report, Severity};

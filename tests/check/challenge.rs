@@ -8,10 +8,15 @@ use ringspoa::haproxy_config::{
     ChallengeFacts, CheckOptions, ConfigFile, Finding, RealmFacts, Severity, check,
 };
 
-use crate::fixture::{Folder, root};
+use crate::fixture::{Folder, Verdict, haproxy, root};
 
 /// Findings that there are with browser validation alone.
-pub(crate) const IDS: [&str; 3] = ["challenge-level", "challenge-path", "challenge-tls"];
+pub(crate) const IDS: [&str; 4] = [
+    "challenge-level",
+    "challenge-path",
+    "challenge-tls",
+    "file-missing",
+];
 
 const MAIN: &str = "challenge.cfg";
 const ENGINES: &str = "challenge.spoe.cfg";
@@ -471,7 +476,44 @@ fn the_command_reads_the_table() {
         .unwrap();
     let out = String::from_utf8(output.stdout).unwrap();
     assert!(out.contains(": 0 errors, 3 warnings, 1 note\n"), "{out}");
-    for id in IDS.iter().chain(&["timeout-processing-short"]) {
+    for id in IDS[..3].iter().chain(&["timeout-processing-short"]) {
         assert!(out.contains(&format!("[{id}]")), "{id}: {out}");
     }
+}
+
+/// Beside what was read the page has to be, as HAProxy has it; of other folders nothing is said.
+#[test]
+fn a_page_that_is_not_there_is_missed() {
+    let folder = Folder::new();
+    let [main, engines] = samples();
+    let here = folder.0.display().to_string();
+    folder.write(MAIN, &main.replace("/etc/haproxy", &here));
+    folder.write(ENGINES, &engines);
+    folder.write("challenge-never.lst", "");
+    let check = || {
+        let output = std::process::Command::new(env!("CARGO_BIN_EXE_ringspoa"))
+            .args(["check", "--haproxy", "3.2", MAIN])
+            .current_dir(&folder.0)
+            .output()
+            .unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let out = check();
+    let line =
+        format!("error[file-missing]: {here}/challenge.html is not there: HAProxy does not start");
+    assert!(
+        out.contains(&line) && out.contains(": 1 error, 0 warnings"),
+        "{out}"
+    );
+    assert!(
+        out.contains("fix: make it: ringspoa page --haproxy --output"),
+        "{out}"
+    );
+    assert_eq!(haproxy("3.2", &folder.0, MAIN).0, Verdict::Refuses);
+    folder.write("challenge.html", "a page");
+    assert!(check().contains(": 0 errors, 0 warnings"), "{}", check());
+    assert_eq!(haproxy("3.2", &folder.0, MAIN).0, Verdict::Accepts);
+    // As it is before it is installed.
+    folder.write(MAIN, &main.replace("/etc/haproxy", "/etc"));
+    assert!(check().contains(": 0 errors, 0 warnings"), "{}", check());
 }
