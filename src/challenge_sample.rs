@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use ringspoa::HaproxyVersion;
-use ringspoa::agents::challenge::ChallengeSettings;
+use ringspoa::agents::challenge::{ChallengeSettings, LevelSettings};
 
 macro_rules! sample {
     ($folder:literal) => {
@@ -20,7 +20,7 @@ macro_rules! sample {
 }
 
 /// What the samples have, to be put in its place.
-const PATH: &str = "/.challenge";
+pub(crate) const PATH: &str = "/.challenge";
 const SERVER: &str = "    server ringspoa unix@/run/ringspoa/ringspoa.sock ";
 const CHROOT: &str = "    # Looked for inside `chroot`, if the global section has one.\n";
 const VERIFY: Duration = Duration::from_secs(6);
@@ -30,6 +30,15 @@ const CAPTCHAS: [&str; 4] = ["captcha", "turnstile", "hcaptcha", "recaptcha"];
 
 /// How long the provider of a captcha has, unless the level says something else.
 const CAPTCHA_S: u64 = 5;
+
+/// How long the provider of a level's captcha has, if it has one.
+pub(crate) fn captcha_timeout(level: &LevelSettings) -> Option<Duration> {
+    let kind = level.kind.as_deref()?;
+    let timeout = level.timeout_s.unwrap_or(CAPTCHA_S);
+    CAPTCHAS
+        .contains(&kind)
+        .then(|| Duration::from_secs(timeout))
+}
 
 /// The samples of one side of 3.1.
 #[derive(Clone, Copy, Debug)]
@@ -51,14 +60,7 @@ impl Sample {
     /// The SPOE file. Solutions wait for as long as `settings` and the deadline let the agent wait.
     pub(crate) fn spoe(self, settings: &ChallengeSettings, deadline: Option<Duration>) -> String {
         let levels = settings.realms.iter().flat_map(|realm| &realm.levels);
-        let captchas = levels.filter(|level| {
-            let kind = level.kind.as_deref();
-            kind.is_some_and(|kind| CAPTCHAS.contains(&kind))
-        });
-        let captcha = captchas
-            .map(|level| Duration::from_secs(level.timeout_s.unwrap_or(CAPTCHA_S)))
-            .max()
-            .unwrap_or_default();
+        let captcha = levels.filter_map(captcha_timeout).max().unwrap_or_default();
         let longest = captcha.max(deadline.unwrap_or_default());
         let room = (longest / 5).clamp(Duration::from_millis(20), Duration::from_secs(1));
         let timeout = VERIFY.max(longest.saturating_add(room));

@@ -11,10 +11,13 @@ use std::process::{Command, ExitCode};
 
 use clap::Args;
 use ringspoa::ListenAddress;
+use ringspoa::agents::challenge::ChallengeSettings;
 use ringspoa::haproxy_config::{
-    CheckOptions, ConfigFile, HaproxyVersion, Report, Severity, check, engine_files, guess_version,
+    ChallengeFacts, CheckOptions, ConfigFile, HaproxyVersion, RealmFacts, Report, Severity, check,
+    engine_files, guess_version, page_files,
 };
 
+use crate::challenge_sample::{self, captcha_timeout};
 use crate::config::Settings;
 use crate::spoe_config::{agents, declaration, version};
 
@@ -45,7 +48,8 @@ pub(crate) struct Check {
     /// prefix or a message of]
     #[arg(long, value_name = "NAME")]
     agent: Option<String>,
-    /// The agent's own configuration file, for its deadline, its frame size and where it listens
+    /// The agent's own configuration file, for its deadline, its frame size, where it listens, and what
+    /// [challenge] has that rules have to agree with
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Print one JSON object
@@ -102,6 +106,7 @@ fn prepare(arguments: &Check) -> Result<Prepared, String> {
         // Agents that answer at once have no deadline to keep: only who sets one has one.
         options.deadline = settings.agent_deadline_ms.map(|_| server.agent_deadline);
         options.never_empty_acks = Some(server.never_empty_acks);
+        options.challenge = settings.challenge.as_ref().map(facts);
         if settings.listen.is_some() {
             options.listen = server.listen.iter().map(as_haproxy_writes).collect();
         }
@@ -121,6 +126,10 @@ fn prepare(arguments: &Check) -> Result<Prepared, String> {
         None => assume(&files),
     };
     options.version = Some(version);
+    options.missing_files = page_files(&files);
+    options
+        .missing_files
+        .retain(|path| is_missing(path, &files));
     let mut report = check(&files, &options);
     for finding in &mut report.findings {
         // The library says what its own user is to do.
@@ -136,11 +145,45 @@ fn prepare(arguments: &Check) -> Result<Prepared, String> {
     Ok((report, assumed, files))
 }
 
+/// What rules have to agree with.
+fn facts(settings: &ChallengeSettings) -> ChallengeFacts {
+    let mut facts = ChallengeFacts::default();
+    let path = settings.path.as_deref();
+    path.unwrap_or(challenge_sample::PATH)
+        .clone_into(&mut facts.path);
+    for settings in &settings.realms {
+        let mut realm = RealmFacts::default();
+        let name = settings.name.as_deref();
+        name.unwrap_or("default").clone_into(&mut realm.name);
+        realm.levels = settings.levels.len();
+        realm.captcha_timeout = settings.levels.iter().filter_map(captcha_timeout).max();
+        let mut kinds = settings.levels.iter().map(|level| level.kind.as_deref());
+        realm.needs_tls = kinds.any(|kind| kind == Some("pbkdf2"));
+        facts.realms.push(realm);
+    }
+    facts
+}
+
 fn as_haproxy_writes(address: &ListenAddress) -> String {
     match address {
         ListenAddress::Unix { path, .. } => format!("unix@{}", path.display()),
         ListenAddress::Tcp(address) => address.to_string(),
     }
+}
+
+/// Whether it should be here and is not: in the folder of a file that was read, so that this is where HAProxy
+/// runs. Relative ones may be anywhere.
+fn is_missing(path: &str, files: &[ConfigFile]) -> bool {
+    let path = Path::new(path);
+    let folder = |path: &Path| path.parent()?.canonicalize().ok();
+    let Some(expected) = folder(path).filter(|_| path.is_absolute()) else {
+        return false;
+    };
+    let is_beside = |file: &ConfigFile| {
+        let name = Path::new(file.name()).canonicalize().ok();
+        name.is_some_and(|name| name.parent() == Some(&*expected))
+    };
+    files.iter().any(is_beside) && matches!(path.try_exists(), Ok(false))
 }
 
 /// A file, or what HAProxy reads of a folder.

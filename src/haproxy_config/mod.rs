@@ -61,7 +61,9 @@ mod similar;
 mod version;
 mod words;
 
-pub use check::{CheckOptions, IDS, check, engine_files, guess_version};
+pub use check::{
+    ChallengeFacts, CheckOptions, IDS, RealmFacts, check, engine_files, guess_version, page_files,
+};
 pub use error::ConfigTextError;
 pub use finding::{Finding, Report, Severity};
 pub use read::ConfigFile;

@@ -65,8 +65,8 @@ pub(super) fn check(config: &Config, options: &CheckOptions, found: &mut Finding
                 "backend-shared",
                 line.place,
                 format!(
-                    "engine '{}' has backend '{name}' too: HAProxy 3.2 was seen to open a connection for more than \
-                     half of the requests then",
+                    "engine '{}' has backend '{name}' too: that works, and costs connections, as HAProxy 3.2 was seen \
+                     to open one for more than half of the requests then",
                     first.name()
                 ),
                 "give each engine a backend of its own, with the same server in both",

@@ -1,6 +1,7 @@
 //! The checks, a file for each theme.
 
 mod backend;
+mod challenge;
 mod engine;
 mod frames;
 mod messages;
@@ -10,11 +11,13 @@ mod variables;
 
 use std::time::Duration;
 
-use super::finding::{Findings, Report};
+use super::finding::{Findings, Place, Report};
 use super::model::{self, Config, Engine};
-use super::read::ConfigFile;
+use super::read::{ConfigFile, Word};
 use super::version::HaproxyVersion;
 use crate::agent::AgentDeclaration;
+
+pub use challenge::{ChallengeFacts, RealmFacts};
 
 /// Every id that a finding may have, and what it is about.
 pub const IDS: &[(&str, &str)] = &[
@@ -174,6 +177,17 @@ pub const IDS: &[(&str, &str)] = &[
         "variable-refused",
         "a variable that HAProxy does not let be set",
     ),
+    (
+        "file-missing",
+        "a page that rules return and that is not there",
+    ),
+    // Browser validation.
+    ("challenge-level", "a level that the realm does not have"),
+    (
+        "challenge-path",
+        "rules and settings with different paths for the page's requests",
+    ),
+    ("challenge-tls", "a level that is for TLS, without it"),
 ];
 
 /// What the files are held against.
@@ -196,6 +210,10 @@ pub struct CheckOptions {
     pub listen: Vec<String>,
     /// Whether the agent never sends an ACK without actions, if that is known.
     pub never_empty_acks: Option<bool>,
+    /// Files that rules return, of [`page_files`], and that are not where they should be.
+    pub missing_files: Vec<String>,
+    /// What browser validation is set to, if that is known.
+    pub challenge: Option<ChallengeFacts>,
 }
 
 impl CheckOptions {
@@ -258,6 +276,8 @@ pub fn check(files: &[ConfigFile], options: &CheckOptions) -> Report {
     frames::check(&config, options, &mut found);
     backend::check(&config, options, &mut found);
     variables::check(&config, options, &mut found);
+    challenge::check(&config, options, &mut found);
+    missing_pages(&config, options, &mut found);
     let names: Vec<_> = files.iter().map(ConfigFile::name).collect();
     Report {
         version: config.version,
@@ -285,6 +305,45 @@ pub fn engine_files(files: &[ConfigFile]) -> Vec<String> {
     paths.sort_unstable();
     paths.dedup();
     paths
+}
+
+/// The files that `http-request return` and its like answer with, which HAProxy reads when it starts: pages.
+#[must_use]
+pub fn page_files(files: &[ConfigFile]) -> Vec<String> {
+    let config = model::read(files, None, &mut Findings::default());
+    let mut paths: Vec<_> = pages(&config).map(|(word, _)| word.text.clone()).collect();
+    paths.sort_unstable();
+    paths.dedup();
+    paths
+}
+
+fn pages(config: &Config) -> impl Iterator<Item = (&Word, Place)> {
+    config.main_lines.iter().filter_map(|line| {
+        let mut words = line.words.iter();
+        words.find(|word| word.text == "return")?;
+        words.find(|word| matches!(word.text.as_str(), "file" | "lf-file"))?;
+        let path = words.next().filter(|word| !word.is_open)?;
+        Some((path, line.place))
+    })
+}
+
+fn missing_pages(config: &Config, options: &CheckOptions, found: &mut Findings) {
+    for (word, place) in pages(config) {
+        let path = &word.text;
+        if options.missing_files.contains(path) {
+            let fix = if path.ends_with("challenge.html") {
+                format!("make it: ringspoa page --haproxy --output {path}")
+            } else {
+                "put it there, or name the one that is there".to_owned()
+            };
+            found.error(
+                "file-missing",
+                place,
+                format!("{path} is not there: HAProxy does not start"),
+                fix,
+            );
+        }
+    }
 }
 
 /// The version that the files can only be for, if they say so: `mode spop` came with 3.1.

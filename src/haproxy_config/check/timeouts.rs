@@ -11,7 +11,7 @@ const MARGIN: Duration = Duration::from_millis(15);
 
 pub(super) fn check(config: &Config, options: &CheckOptions, found: &mut Findings) {
     for (_, engine) in engines_in_use(config) {
-        processing(engine, options, found);
+        processing(config, engine, options, found);
         if !config.version.has_multiplexer() {
             connection(config, engine, found);
         }
@@ -19,7 +19,22 @@ pub(super) fn check(config: &Config, options: &CheckOptions, found: &mut Finding
     }
 }
 
-fn processing(engine: &Engine, options: &CheckOptions, found: &mut Findings) {
+/// Whether the same agent is asked by another engine that waits for longer: this one is for what it answers
+/// at once.
+fn has_slower_twin(config: &Config, engine: &Engine, deadline: Duration) -> bool {
+    let mut others = engines_in_use(config).map(|(_, other)| other);
+    engine.declaration.is_some()
+        && others.any(|other| {
+            other.declaration == engine.declaration
+                && other.prefix() == engine.prefix()
+                && other
+                    .timeout("processing")
+                    .and_then(|timeout| timeout.duration())
+                    .is_some_and(|time| time >= deadline.saturating_add(MARGIN))
+        })
+}
+
+fn processing(config: &Config, engine: &Engine, options: &CheckOptions, found: &mut Findings) {
     let Some(agent) = engine.agent() else {
         return;
     };
@@ -35,6 +50,7 @@ fn processing(engine: &Engine, options: &CheckOptions, found: &mut Findings) {
     };
     if let (Some(processing), Some(deadline)) = (timeout.duration(), options.deadline)
         && processing < deadline.saturating_add(MARGIN)
+        && !has_slower_twin(config, engine, deadline)
     {
         let outcome = if processing <= deadline {
             "it is never used"
