@@ -66,6 +66,8 @@ fn haproxy_accepts_the_samples_for_its_version() {
             let here = here
                 .replace("/etc/haproxy/challenge.html", page.to_str().unwrap())
                 .replace("/etc/haproxy/challenge-never.lst", never.to_str().unwrap());
+            // A haproxy.cfg that the parts are put into says where its log goes.
+            let here = format!("global\n    log /dev/log local0\n{here}");
             fs::write(&path, here).unwrap();
             let output = Command::new(haproxy(version))
                 .arg("-c")
