@@ -146,6 +146,27 @@ fn commands_in_comments_of_samples_exist() {
     assert!(count > 5, "{count}");
 }
 
+/// Who writes rules of their own has all variables in one place.
+#[test]
+fn the_readme_has_every_variable_of_browser_validation() {
+    use ringspoa::agents::challenge::messages::{NUMBERS, SWITCHES, TEXTS};
+    let readme = fs::read_to_string(root().join("README.md")).unwrap();
+    let (_, table) = readme.split_once("**What HAProxy gets**").unwrap();
+    let (table, _) = table.split_once("\n\n**").unwrap();
+    let rows: Vec<_> = table
+        .lines()
+        .filter_map(|line| line.strip_prefix("| `")?.split('|').next())
+        .collect();
+    let names = SWITCHES.iter().map(|variable| variable.variable().name());
+    let names = names.chain(NUMBERS.iter().map(|variable| variable.variable().name()));
+    for name in names.chain(TEXTS.iter().map(|variable| variable.variable().name())) {
+        let is_there = rows
+            .iter()
+            .any(|row| row.split('`').any(|word| word == name));
+        assert!(is_there, "the README's table lacks {name}");
+    }
+}
+
 /// Every file below `folder`.
 fn files_below(folder: &Path, found: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(folder).unwrap() {
