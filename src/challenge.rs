@@ -96,6 +96,18 @@ impl PreparedChallenge {
             challenges: Arc::new(challenges),
         })
     }
+
+    /// What is not likely to be meant.
+    pub(crate) fn warnings(&self) -> impl Iterator<Item = String> + '_ {
+        let warnings = self.challenges.warnings().iter();
+        warnings.map(|warning| format!("challenge: {warning}"))
+    }
+
+    fn warn(&self) {
+        for warning in self.warnings() {
+            tracing::warn!("{warning}");
+        }
+    }
 }
 
 /// What runs beside the server.
@@ -115,6 +127,7 @@ impl Challenge {
         prepared: PreparedChallenge,
         deadline: Duration,
     ) -> Result<Arc<Self>, Box<dyn std::error::Error>> {
+        prepared.warn();
         let outbound = Outbound::start(OutboundConfig::default())?;
         let agent = ChallengeAgent::new(prepared.challenges, &outbound, deadline)?;
         Ok(Arc::new(Self {
@@ -135,6 +148,7 @@ impl Challenge {
         prepared: PreparedChallenge,
         deadline: Duration,
     ) -> Result<ChallengeAgent, Box<dyn std::error::Error>> {
+        prepared.warn();
         let mut agent = lock(&self.agent);
         let next = agent.with_settings(prepared.challenges, &self.outbound, deadline)?;
         Ok(std::mem::replace(&mut *agent, next))

@@ -459,7 +459,8 @@ fn suggestion(message: &str) -> Option<&str> {
         .step_by(2)
         .map(|key| (strsim::jaro_winkler(unknown, key), key))
         .filter(|(likeness, _)| *likeness > 0.8)
-        .max_by(|a, b| a.0.total_cmp(&b.0))
+        // Of the two ways to write a key the one of the documentation, which comes first in the alphabet.
+        .max_by(|a, b| a.0.total_cmp(&b.0).then_with(|| b.1.cmp(a.1)))
         .map(|(_, key)| key)
 }
 
@@ -547,6 +548,10 @@ mod tests {
             (
                 "[[remediation.host]]\nhost = '*'\nban = { zzz-key = 1 }",
                 &["line 3", "unknown field `zzz-key`"],
+            ),
+            (
+                "[challenge]\n[[challenge.realm]]\ndryrun = true",
+                &["did you mean `dry-run`?"],
             ),
         ] {
             let error = load(text).unwrap_err().to_string();

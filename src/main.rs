@@ -264,6 +264,9 @@ fn run_serve(serve: Serve) -> ExitCode {
         }
     };
     if check {
+        for warning in prepared.challenge.iter().flat_map(|it| it.warnings()) {
+            complain(&format!("warning: {warning}"));
+        }
         if let Err(error) = prepared.check() {
             complain(&error);
             return ExitCode::from(USAGE);

@@ -83,11 +83,21 @@ struct Inspect {
 }
 
 fn duration_s(text: &str) -> Result<u32, String> {
-    let ns = parse_duration(text).map_err(|error| error.to_string())?;
+    let ns = parse_duration(text).map_err(|error| duration_error(text, error))?;
     let s = ns / 1_000_000_000;
     let s = Some(s).filter(|s| (1..=MAX_DURATION_S).contains(s));
     s.and_then(|s| u32::try_from(s).ok())
         .ok_or_else(|| "want 1s to 366d".to_owned())
+}
+
+/// What days are not written as, and the most of them.
+fn duration_error(text: &str, error: impl std::fmt::Display) -> String {
+    match text.trim_end_matches(|c: char| c.is_ascii_alphabetic()) {
+        number if !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()) => {
+            format!("{error}: the longest unit is d, as in 30d, and the most is 366d")
+        }
+        _ => error.to_string(),
+    }
 }
 
 /// Runs the command; `usage` is the exit code for bad flags and files that cannot be read.
@@ -143,7 +153,20 @@ impl Mint {
             duration_s: self.duration,
         };
         let made = challenges.operator_token(&wanted, TokenId(id), now_unix_s());
-        let (_, text, _) = made.map_err(|error| format!("--{error}"))?;
+        let (token, text, realm) = made.map_err(|error| format!("--{error}"))?;
+        let is_shared = token.flags.is_shared();
+        let [plain, over_tls] =
+            [false, true].map(|is_secure| realm.cookie_name(is_secure, is_shared));
+        let names = match plain == over_tls {
+            true => plain.to_owned(),
+            false => format!("{over_tls} over TLS, {plain} without"),
+        };
+        // Not on stdout, which is for the token alone.
+        let _ = writeln!(
+            io::stderr(),
+            "ringspoa: send it as the cookie {names}; its id is {}",
+            token.id
+        );
         Ok(format!("{}\n", text.as_str()))
     }
 }
@@ -168,6 +191,18 @@ impl Inspect {
         for (index, token) in value.split('.').enumerate() {
             if index > 0 {
                 text.push('\n');
+            }
+            if let Some(support_id) = support_id(token) {
+                let _ = write!(
+                    text,
+                    "{support_id} is a support ID, and no token: it names a challenge and the token that came of \
+                     it. Nothing is stored, so look for it in the logs:\n  \
+                     HAProxy's      grep support_id={support_id}, with the samples' log-format; reason and result \
+                     say why\n  \
+                     ringspoa's     grep {support_id}, at log-level debug; an address there is a pseudonym\n"
+                );
+                is_good = false;
+                continue;
             }
             let Some(said) = Token::unverified(token) else {
                 let len = token.len();
@@ -209,6 +244,20 @@ impl Inspect {
         }
         Ok((text, is_good))
     }
+}
+
+/// What may be a support ID, as it is written in logs.
+fn support_id(text: &str) -> Option<String> {
+    let text = text.trim().to_ascii_uppercase();
+    let is_one = text.len() == 14
+        && text
+            .bytes()
+            .enumerate()
+            .all(|(place, byte)| match place % 5 {
+                4 => byte == b'-',
+                _ => byte.is_ascii_alphanumeric(),
+            });
+    is_one.then_some(text)
 }
 
 fn say(text: &mut String, token: &Token, now: u64) {

@@ -350,7 +350,9 @@ fn tokens_are_made_and_looked_into() {
         "--level",
         "1",
     ]);
-    assert_eq!((code, token.len(), &*err), (Some(0), 64, ""));
+    assert_eq!((code, token.len()), (Some(0), 64), "{err}");
+    let names = "the cookie __Host-clearance over TLS, clearance without; its id is ";
+    assert!(err.contains(names), "{err}");
     let checked = ["--config", config, "--host", "www.example"];
     let (code, out, _) = inspect(&token, &checked);
     assert_eq!(code, Some(0), "{out}");
@@ -373,7 +375,8 @@ fn tokens_are_made_and_looked_into() {
     let (code, out, _) = inspect(&token, &[]);
     assert_eq!(code, Some(0), "{out}");
     assert!(out.contains("not checked"), "{out}");
-    let (_, shared, _) = mint(&["--host", "a.shop.example", "--user-agent", "monitor/1"]);
+    let (_, shared, err) = mint(&["--host", "a.shop.example", "--user-agent", "monitor/1"]);
+    assert!(err.contains("the cookie clearance-s; its id"), "{err}");
     let both = format!("clearance={token}.{shared}");
     let (code, out, _) = inspect(&both, &["--config", config, "--host", "b.shop.example"]);
     assert_eq!(code, Some(1), "one of them is of another host: {out}");
@@ -381,6 +384,15 @@ fn tokens_are_made_and_looked_into() {
         out.contains("all hosts of a trusted domain") && out.contains("good, of realm default"),
         "{out}"
     );
+    let (code, out, _) = inspect("7z9k-0mpd-41xw", &[]);
+    assert_eq!(code, Some(1), "{out}");
+    for part in [
+        "7Z9K-0MPD-41XW is a support ID",
+        "grep support_id=7Z9K-0MPD-41XW",
+        "log-level debug",
+    ] {
+        assert!(out.contains(part), "{out}");
+    }
     let (code, out, _) = inspect("nothing", &[]);
     assert_eq!(code, Some(1), "{out}");
     assert!(out.contains("no token"), "{out}");
@@ -396,6 +408,10 @@ fn tokens_are_made_and_looked_into() {
         ),
         (&["--host", "a", "--duration", "367d"], "want 1s to 366d"),
         (&["--host", "a", "--duration", "soon"], "not a duration"),
+        (
+            &["--host", "a", "--duration", "2y"],
+            "the longest unit is d, as in 30d, and the most is 366d",
+        ),
     ] {
         let (code, out, err) = mint(more);
         assert_eq!((code, &*out), (Some(2), ""), "{more:?}");

@@ -66,6 +66,8 @@ fn haproxy_accepts_the_samples_for_its_version() {
             let here = here
                 .replace("/etc/haproxy/challenge.html", page.to_str().unwrap())
                 .replace("/etc/haproxy/challenge-never.lst", never.to_str().unwrap());
+            // A haproxy.cfg that the parts are put into says where its log goes.
+            let here = format!("global\n    log /dev/log local0\n{here}");
             fs::write(&path, here).unwrap();
             let output = Command::new(haproxy(version))
                 .arg("-c")
@@ -142,6 +144,27 @@ fn commands_in_comments_of_samples_exist() {
         }
     }
     assert!(count > 5, "{count}");
+}
+
+/// Who writes rules of their own has all variables in one place.
+#[test]
+fn the_readme_has_every_variable_of_browser_validation() {
+    use ringspoa::agents::challenge::messages::{NUMBERS, SWITCHES, TEXTS};
+    let readme = fs::read_to_string(root().join("README.md")).unwrap();
+    let (_, table) = readme.split_once("**What HAProxy gets**").unwrap();
+    let (table, _) = table.split_once("\n\n**").unwrap();
+    let rows: Vec<_> = table
+        .lines()
+        .filter_map(|line| line.strip_prefix("| `")?.split('|').next())
+        .collect();
+    let names = SWITCHES.iter().map(|variable| variable.variable().name());
+    let names = names.chain(NUMBERS.iter().map(|variable| variable.variable().name()));
+    for name in names.chain(TEXTS.iter().map(|variable| variable.variable().name())) {
+        let is_there = rows
+            .iter()
+            .any(|row| row.split('`').any(|word| word == name));
+        assert!(is_there, "the README's table lacks {name}");
+    }
 }
 
 /// Every file below `folder`.

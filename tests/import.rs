@@ -535,6 +535,7 @@ frontend:
         verify_url: https://captcha.example/verify
         skip_hostname_check: true
 pprof: true
+reputation: {{enabled: true}}
 "
         ),
     );
@@ -560,12 +561,39 @@ pprof: true
     for part in ["pprof", "countdown"] {
         assert!(imported.told.contains(part), "{part}: {}", imported.told);
     }
+    assert!(
+        imported.told.contains("reputation: not taken over"),
+        "{}",
+        imported.told
+    );
+    assert!(!imported.told.contains("reputation: is no key"));
     assert!(!imported.told.contains(SECRET) && !imported.told.contains("hush"));
     // Where there is a folder for its socket.
     let here = imported
         .toml
         .replace("/run/berghain", folder.0.to_str().unwrap());
     assert_eq!(folder.check(&here), Ok(()));
+}
+
+/// The secret of its sample, which everybody knows, is written as it is, and no server starts with it.
+#[test]
+fn the_sample_secret_of_berghain_is_refused() {
+    let folder = Folder::new("berghain-sample");
+    let imported = berghain(
+        &folder,
+        "secret: JMal0XJRROOMsMdPqggG2tR56CTkpgN3r47GgUN/WSQ=\n\
+         listen: unix:///run/berghain/spop.sock\n\
+         default: {levels: [{type: pow, duration: 1h}]}\n",
+    );
+    assert_eq!(imported.code, Some(0), "{}", imported.told);
+    for part in ["would refuse", "sample", "openssl rand"] {
+        assert!(imported.told.contains(part), "{part}: {}", imported.told);
+    }
+    let here = imported
+        .toml
+        .replace("/run/berghain", folder.0.to_str().unwrap());
+    let error = folder.check(&here).unwrap_err();
+    assert!(error.contains("sample"), "{error}");
 }
 
 #[test]

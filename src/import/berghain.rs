@@ -89,6 +89,9 @@ impl Importer<'_> {
             ));
         }
         let mut unused = Section::default();
+        let reason = "not taken over: scores of addresses are none of ringspoa's, which has `adaptive` for networks \
+                      that ask much";
+        self.without(&mut unused, root, &[("reputation", reason)]);
         self.rest_of(&mut unused, root, "berghain");
         if !unused.0.is_empty() {
             unused.0 = format!("\n# Not taken over:\n{}", unused.0);

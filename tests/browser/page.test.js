@@ -158,6 +158,19 @@ for (const name of ['chromium', 'firefox']) {
           assert.equal(site.count('POST', '/.challenge'), 1);
         });
     }
+    const footer = page => page.$eval('footer', element => element.innerText.trim());
+    visiting('an ID has a label', { verify: () => ({ status: 400, body: { ok: false, code: 'format' } }) },
+      async (page, site) => {
+        await visit(page, site.url());
+        await says(page, EN.failed);
+        assert.match(await footer(page), new RegExp(`^${EN.id} TEST-TEST-\\d{4}$`));
+      });
+    visiting('and no ID has none', { issue: () => ({ status: 429, headers: { 'retry-after': '99' } }) },
+      async (page, site) => {
+        await visit(page, site.url());
+        await says(page, EN.silent);
+        assert.equal(await footer(page), '');
+      });
     for (const code of ['early', 'busy', 'provider']) {
       visiting(`${code}: the same solution once more, when the server says`, {}, async (page, site) => {
         const at = [];

@@ -1,5 +1,7 @@
 //! Settings that cannot be used: each is refused with its place, its key, and what is wanted instead.
 
+use std::os::unix::fs::PermissionsExt as _;
+
 use ringspoa::agents::challenge::{ChallengeSettings, Challenges, NoJs, SettingsError};
 use serde_json::{Value, json};
 
@@ -440,6 +442,71 @@ fn what_cannot_be_used_is_named() {
         json!("/cdn-cgi/challenge-platform/challenge"),
     ))
     .unwrap();
+}
+
+#[test]
+fn hosts_have_no_ports() {
+    for (host, part) in [
+        ("www.example:8443", "want \"www.example\""),
+        ("*.example:80", "want \"*.example\""),
+        ("*:443", "want \"*\""),
+    ] {
+        let error = check(&changed("/realm/0/hosts", json!(["a.example", host]))).unwrap_err();
+        assert!(error.starts_with("realm \"default\": hosts: "), "{error}");
+        assert!(
+            error.contains("whatever the port") && error.contains(part),
+            "{error}"
+        );
+    }
+}
+
+#[test]
+fn what_is_not_likely_to_be_meant_is_told() {
+    let warnings = |hosts: Value, domain: &str| {
+        let mut settings = changed("/realm/0/hosts", hosts);
+        settings["realm"][0]["trusted-domains"] = json!([domain]);
+        check(&settings).unwrap().warnings().to_vec()
+    };
+    for hosts in [
+        json!([]),
+        json!(["example.org"]),
+        json!(["b.example", "www.Example.org"]),
+        json!(["*.example.org"]),
+        json!(["*.www.example.org"]),
+        json!(["*"]),
+        json!(["*.org"]),
+        json!(["www.example.*"]),
+    ] {
+        assert_eq!(warnings(hosts.clone(), "example.org"), [""; 0], "{hosts}");
+    }
+    for hosts in [
+        json!(["www.example"]),
+        json!(["badexample.org"]),
+        json!(["*.example.com", "example.org.example"]),
+    ] {
+        let told = warnings(hosts.clone(), "example.org");
+        assert_eq!(told.len(), 1, "{hosts}");
+        assert!(
+            told[0].starts_with("realm \"default\": trusted-domains: ")
+                && told[0].contains("example.org"),
+            "{told:?}"
+        );
+    }
+
+    let file = std::env::temp_dir().join(format!("ringspoa-{}-key", std::process::id()));
+    std::fs::write(&file, secret(1)).unwrap();
+    for (mode, count) in [(0o644, 1), (0o640, 0), (0o600, 0)] {
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(mode)).unwrap();
+        let key = json!([{ "id": 1, "secret-file": file }]);
+        let challenges = check(&changed("/key", key)).unwrap();
+        let told = challenges.warnings();
+        assert_eq!(told.len(), count, "{mode:o}: {told:?}");
+        assert!(
+            told.iter()
+                .all(|told| told.contains("secret-file") && told.contains("chmod"))
+        );
+    }
+    std::fs::remove_file(&file).unwrap();
 }
 
 #[test]

@@ -318,6 +318,25 @@ fn crawlers_are_known_by_their_addresses() {
     );
     crawler.src = "198.51.100.1".parse().unwrap();
     assert_eq!(crawler.validate(&mut site, 1).get(BOT), Some("claimed"));
+    // HAProxy lets it in, so that a dry run does not count it among those who would be challenged.
+    settings["realm"][0]["dry-run"] = json!(true);
+    let mut dry_site = Site::new(&settings);
+    let claimed = crawler.validate(&mut dry_site, 1);
+    assert_eq!(claimed.get(WOULD_CHALLENGE), Some(true));
+    let mut known = crawler.clone();
+    known.src = "203.0.113.9".parse().unwrap();
+    let known = known.validate(&mut dry_site, 1);
+    assert_eq!(
+        (known.get(VALID), known.get(BOT)),
+        (Some(true), Some("google"))
+    );
+    assert_eq!(known.get(WOULD_CHALLENGE), Some(false));
+    let counts = dry_site.agent.counts().validated;
+    let count = |reason| {
+        let found = counts.iter().find(|(labels, _)| labels.reason == reason);
+        found.map_or(0, |(_, count)| *count)
+    };
+    assert_eq!((count(None), count(Some("none"))), (1, 1));
     assert_eq!(Browser::default().validate(&mut site, 1).get(BOT), None);
     // Files are read again with the settings.
     std::fs::write(&file, "198.51.100.0/24\n").unwrap();

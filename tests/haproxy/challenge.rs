@@ -6,7 +6,7 @@
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr};
-use std::os::unix::net::UnixStream;
+use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -158,6 +158,8 @@ struct Use<'a> {
     processing: &'a str,
     /// Where it also listens, for load.
     address: Option<SocketAddr>,
+    /// Where HAProxy sends its log.
+    log: Option<&'a Path>,
 }
 
 impl Default for Use<'_> {
@@ -169,6 +171,7 @@ impl Default for Use<'_> {
             // A machine that does much else is no reason to fail.
             processing: "10s",
             address: None,
+            log: None,
         }
     }
 }
@@ -246,10 +249,14 @@ fn start(version: Version, how: &Use<'_>, folder: &Folder) -> Haproxy {
         ],
     );
     let text = replaced(&text, how.changes).replace("fall 30 inter 1s", "fall 30");
+    let log = match how.log {
+        Some(socket) => format!("    log {} format raw local0\n", socket.display()),
+        None => String::new(),
+    };
     own.write(
         "haproxy.cfg",
         &format!(
-            "global\n    stats socket unix@{} level admin\n{text}{}",
+            "global\n    stats socket unix@{} level admin\n{log}{text}{}",
             path("stats.sock"),
             origin(&path("origin.sock"))
         ),
@@ -1160,6 +1167,98 @@ pub(crate) fn a_dry_run_challenges_nobody(version: Version) {
     }
     let refused = agent.metric("ringspoa_challenge_validated_total", &["reason=\"none\""]);
     assert!(refused >= 3.0, "{}", agent.metrics());
+    drop(haproxy);
+    agent.finish();
+}
+
+/// What a visitor reads out leads to the line of HAProxy's log that says why, and to the agent's.
+pub(crate) fn a_support_id_leads_to_why(version: Version) {
+    let realm = "hosts = [\"www.example\"]";
+    let text = settings(&[(1, KEY_1)], realm, "");
+    let agent = Agent::start(&format!("log-level = \"debug\"\n{text}"));
+    let own = Folder::new();
+    let path = own.file("log.sock");
+    let log = UnixDatagram::bind(&path).expect("a socket");
+    log.set_read_timeout(Some(CHANGE)).expect("it is one");
+    let how = Use {
+        log: Some(&path),
+        ..Use::default()
+    };
+    let haproxy = start(version, &how, &agent.folder);
+    // The line of the next request that has this in it.
+    let line = |part: &str| {
+        let mut line = [0; 4096];
+        loop {
+            let len = log.recv(&mut line).expect("a line");
+            let line = String::from_utf8_lossy(&line[..len]).into_owned();
+            if line.contains(part) {
+                return line;
+            }
+        }
+    };
+    let has = |line: &str, parts: &[&str]| {
+        for part in parts {
+            assert!(line.contains(part), "{part}: {line}");
+        }
+    };
+
+    let mut visitor = Visitor::default();
+    let page = haproxy.send(&visitor.navigation("/shop"));
+    let id = page.header("x-challenge-id").to_owned();
+    assert_eq!(id.len(), 14, "{page:?}");
+    let support_id = format!("support_id={id}");
+    let none = "level=1 reason=none token_id=- ";
+    has(&line("/shop"), &[none, &support_id, " 403 ", "error=-"]);
+    let bad = solution(&challenge_in(&page));
+    let bad = format!(
+        "{}.ffffffff,ffffffff,ffffffff,ffffffff",
+        bad.split('.').next().unwrap()
+    );
+    assert_eq!(json(&visitor.submit(&haproxy, &bad))["ok"], false);
+    has(
+        &line("POST /.challenge"),
+        &["result=work", &support_id, "token_id=-"],
+    );
+    let solved = visitor.submit(&haproxy, &solution(&challenge_in(&page)));
+    visitor.take(&solved);
+    has(&line("POST /.challenge"), &["result=ok", &support_id]);
+    assert_eq!(visitor.status(&haproxy, "/in"), 200);
+    let passed = line("/in");
+    has(&passed, &["level=1 reason=- ", "class=pow", " 200 "]);
+    assert!(!passed.contains("token_id=- "), "{passed}");
+    let elsewhere = Visitor {
+        address: IpAddr::from([10, 9, 9, 9]),
+        ..visitor.clone()
+    };
+    assert_eq!(elsewhere.status(&haproxy, "/moved"), 403);
+    has(&line("/moved"), &["reason=address"]);
+    let lost = Visitor {
+        host: "other.example",
+        ..Visitor::default()
+    };
+    assert_eq!(lost.status(&haproxy, "/lost"), 403);
+    has(&line("/lost"), &["reason=host", "support_id=-"]);
+
+    let said = agent.binary().output();
+    let has_line = |parts: &[&str]| {
+        let found = said
+            .lines()
+            .any(|line| parts.iter().all(|part| line.contains(part)));
+        assert!(found, "{parts:?}\n{said}");
+    };
+    has_line(&["not cleared", "reason=\"none\"", "host=\"www.example\""]);
+    has_line(&["not cleared", "reason=\"address\"", &id]);
+    has_line(&["not cleared", "reason=\"host\"", "host=\"other.example\""]);
+    has_line(&["no challenge issued", "host=\"other.example\""]);
+    has_line(&["challenge issued", &id]);
+    has_line(&["visitor admitted", &id]);
+    has_line(&[
+        "warn: ",
+        "host \"other.example\" is none of realm \"default\"",
+    ]);
+    let warned = said.matches("is none of realm").count();
+    assert_eq!(warned, 1, "not for each request: {said}");
+    assert!(!said.contains("10.9.9.9"), "{said}");
     drop(haproxy);
     agent.finish();
 }

@@ -89,6 +89,7 @@ scenarios! {
     challenge::hosts_stay_what_they_are,
     challenge::crawlers_are_known_by_their_addresses,
     challenge::a_dry_run_challenges_nobody,
+    challenge::a_support_id_leads_to_why,
     challenge::no_header_and_no_spelling_is_a_way_in,
     challenge::an_exception_is_for_its_own_paths,
     challenge::haproxy_limits_and_revokes,

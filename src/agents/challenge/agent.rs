@@ -20,6 +20,7 @@ use super::messages::{
 };
 use super::puzzle::Pbkdf2Job;
 use super::realm::Challenges;
+use super::scope::{HostError, ShownHost};
 use super::token::Reason;
 use super::verifier::Verifier;
 use super::work::Pressure;
@@ -39,6 +40,9 @@ const MAX_QUEUED: usize = 256;
 
 /// So many milliseconds pass between two warnings of the same kind on a core.
 const WARNING_EVERY_MS: u64 = 10_000;
+
+/// And between two of hosts that no realm has, which anybody can name.
+const HOST_WARNING_EVERY_MS: u64 = 60_000;
 
 /// What time it is, for an agent.
 pub type Clock = Arc<dyn Fn() -> Now + Send + Sync>;
@@ -256,6 +260,7 @@ impl ChallengeAgent {
             answer: Box::default(),
             level_warning: Warning::default(),
             key_warning: Warning::default(),
+            host_warning: Warning::default(),
         };
         let mut router = Router::new("challenge", state)
             .on::<Validate<'_>>(|core: &mut Core, message, reply| core.validate(&message, reply))
@@ -337,6 +342,7 @@ struct Core {
     answer: Box<Answer>,
     level_warning: Warning,
     key_warning: Warning,
+    host_warning: Warning,
 }
 
 /// A warning that is not given too often.
@@ -349,11 +355,11 @@ struct Warning {
 
 impl Warning {
     /// How many there were since the last one, if it is time for another.
-    fn note(&mut self, now_ms: u64) -> Option<u64> {
+    fn note(&mut self, now_ms: u64, every_ms: u64) -> Option<u64> {
         self.kept += 1;
         let is_due = self
             .last_ms
-            .is_none_or(|last_ms| now_ms.saturating_sub(last_ms) >= WARNING_EVERY_MS);
+            .is_none_or(|last_ms| now_ms.saturating_sub(last_ms) >= every_ms);
         if !is_due {
             return None;
         }
@@ -380,6 +386,10 @@ impl Core {
         if validation.is_odd_level {
             self.level_warning.tell(now);
         }
+        if validation.reason == Some(Reason::Host) {
+            let challenges = &self.parts.challenges;
+            self.host_warning.tell_host(challenges, &visitor, now);
+        }
         answer_validation(&validation, reply)?;
         Ok(())
     }
@@ -393,7 +403,7 @@ impl Core {
             via: Via::Issue,
         };
         self.engine.issue(&visitor, &request, now, &mut self.answer);
-        self.note_issued(now);
+        self.note_issued(&visitor, now);
         if let Some(accept_language) = message.lang {
             self.answer.add_language(accept_language);
         }
@@ -433,7 +443,7 @@ impl Core {
                     via: Via::Berghain,
                 };
                 self.engine.issue(&visitor, &request, now, &mut self.answer);
-                self.note_issued(now);
+                self.note_issued(&visitor, now);
                 reply.set(DOMAIN, "")?;
                 answer_issue(&self.answer, reply)?;
                 Ok(())
@@ -443,15 +453,19 @@ impl Core {
         }
     }
 
-    fn note_issued(&mut self, now: Now) {
+    fn note_issued(&mut self, visitor: &Visitor<'_>, now: Now) {
         self.counts.note_answer(&self.answer);
         let facts = self.answer.facts();
         if facts.is_odd_level {
             self.level_warning.tell(now);
         }
+        if facts.status == Outcome::Host.status() {
+            let challenges = &self.parts.challenges;
+            self.host_warning.tell_host(challenges, visitor, now);
+        }
         // There is nothing else that it would be too busy for.
         if facts.status == Outcome::Busy.status()
-            && let Some(count) = self.key_warning.note(now.ms)
+            && let Some(count) = self.key_warning.note(now.ms, WARNING_EVERY_MS)
         {
             tracing::error!(
                 count,
@@ -525,11 +539,28 @@ impl Core {
 
 impl Warning {
     fn tell(&mut self, now: Now) {
-        if let Some(count) = self.note(now.ms) {
+        if let Some(count) = self.note(now.ms, WARNING_EVERY_MS) {
             tracing::warn!(
                 count,
                 "the argument level is missing or is no level, so the strongest is asked for; see the \
                  variable that HAProxy sends as level"
+            );
+        }
+    }
+
+    fn tell_host(&mut self, challenges: &Challenges, visitor: &Visitor<'_>, now: Now) {
+        let realm = challenges.realm(visitor.realm);
+        // What is no host at all is no mistake of a configuration.
+        if !matches!(realm.scope.scope(visitor.host), Err(HostError::Unknown)) {
+            return;
+        }
+        if let Some(count) = self.note(now.ms, HOST_WARNING_EVERY_MS) {
+            tracing::warn!(
+                count,
+                "host {:?} is none of realm {:?}, so nobody is let in there: see hosts of the realm, and what \
+                 HAProxy sends as host",
+                ShownHost(visitor.host),
+                realm.name()
             );
         }
     }

@@ -79,7 +79,11 @@ impl CoreCounts {
     }
 
     pub(super) fn note_validation(&self, validation: &Validation<'_>) {
-        let place = validation.reason.map_or(0, |reason| 1 + reason as usize);
+        // In a dry run a crawler counts as what it would be without: one that passes.
+        let reason = validation
+            .reason
+            .filter(|_| validation.would_challenge != Some(false));
+        let place = reason.map_or(0, |reason| 1 + reason as usize);
         if let Some(realm) = self.realms.get(validation.realm)
             && let Some(counter) = realm.validated.get(place)
         {

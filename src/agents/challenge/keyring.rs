@@ -23,8 +23,12 @@ use siphasher::sip::SipHasher24;
 use super::binding::{BindingRules, TagKeys};
 use super::level::{Level, LevelError, is_realm_name};
 
-/// Secrets in samples, which everybody knows.
-const SAMPLE_SECRETS: &[&[u8]] = &[b"ringspoa sample key, not secret!"];
+/// Secrets in samples, ours and berghain's, which everybody knows.
+const SAMPLE_SECRETS: &[&[u8]] = &[
+    b"ringspoa sample key, not secret!",
+    b"\x24\xc6\xa5\xd1\x72\x51\x44\xe3\x8c\xb0\xc7\x4f\xaa\x08\x06\xda\
+      \xd4\x79\xe8\x24\xe4\xa6\x03\x77\xaf\x8e\xc6\x81\x43\x7f\x59\x24",
+];
 
 /// A key as it is configured.
 #[derive(Clone)]

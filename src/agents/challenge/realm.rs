@@ -1,6 +1,7 @@
 //! What settings come to: realms with their levels, keys, crawlers, and who is asked about captchas.
 
 use std::fmt::Write as _;
+use std::os::unix::fs::PermissionsExt as _;
 use std::time::Duration;
 
 use super::binding::BindingRules;
@@ -11,7 +12,7 @@ use super::keyring::{Key, Keyring, RealmKeys};
 use super::level::{Level, MAX_PARTS, Method};
 use super::messages::LevelArgument;
 use super::reply::push_json;
-use super::scope::ScopeRules;
+use super::scope::{ScopeRules, is_within};
 use super::settings::{
     AdaptiveSettings, ChallengeSettings, CrawlerSettings, KeySettings, LevelSettings, Place,
     Prefix, RealmSettings, SettingsError,
@@ -56,6 +57,7 @@ pub struct Challenges {
     endpoints: Vec<EndpointNeed>,
     pub(super) pbkdf2_threads: usize,
     pub(super) pbkdf2_queue: usize,
+    warnings: Vec<String>,
 }
 
 /// A realm: hosts that have levels, keys and cookies in common.
@@ -140,9 +142,10 @@ impl Challenges {
                 ),
             ));
         }
+        let mut warnings = Vec::new();
         let keys = settings.keys.iter().enumerate();
         let keys: Vec<(Key, Option<u64>)> = keys
-            .map(|(index, key)| read_key(index, key))
+            .map(|(index, key)| read_key(index, key, &mut warnings))
             .collect::<Result<_, _>>()?;
         let known = keys.iter().map(|(key, not_after)| (key.id(), *not_after));
         let known = known.collect();
@@ -156,7 +159,7 @@ impl Challenges {
         let mut endpoints = Endpoints::default();
         let realms = settings.realms.iter();
         let realms: Vec<Realm> = realms
-            .map(|realm| Realm::of_settings(realm, &keyring, &mut endpoints))
+            .map(|realm| Realm::of_settings(realm, &keyring, &mut endpoints, &mut warnings))
             .collect::<Result<_, _>>()?;
         let mut by_name: Vec<(Box<[u8]>, usize)> = Vec::with_capacity(realms.len());
         for (index, realm) in realms.iter().enumerate() {
@@ -198,6 +201,7 @@ impl Challenges {
             endpoints: endpoints.0,
             pbkdf2_threads,
             pbkdf2_queue,
+            warnings,
         })
     }
 
@@ -205,6 +209,12 @@ impl Challenges {
     #[must_use]
     pub fn path(&self) -> &str {
         &self.path
+    }
+
+    /// What can be used, and is not likely to be meant so: each with its place.
+    #[must_use]
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
     }
 
     /// The ids of the keys, and the second since 1970 until which each counts, if it has one.
@@ -253,6 +263,7 @@ impl Realm {
         settings: &RealmSettings,
         keyring: &Keyring,
         endpoints: &mut Endpoints,
+        warnings: &mut Vec<String>,
     ) -> Result<Self, SettingsError> {
         let name = settings.name.as_deref().unwrap_or(DEFAULT_REALM);
         let place = format!("realm {name:?}");
@@ -295,6 +306,22 @@ impl Realm {
                 return Err(place.error("same-site", reason));
             }
         };
+        for host in &settings.hosts {
+            if let Some(name) = without_port(host) {
+                let reason = format!(
+                    "{host:?} has a port: hosts are served whatever the port, want {name:?}"
+                );
+                return Err(place.error("hosts", reason));
+            }
+        }
+        for domain in &settings.trusted_domains {
+            let mut hosts = settings.hosts.iter();
+            if hosts.len() > 0 && !hosts.any(|host| may_be_within(host, domain)) {
+                let reason =
+                    format!("no host of `hosts` is {domain:?} or below it, so it does nothing");
+                warnings.push(place.error("trusted-domains", reason).to_string());
+            }
+        }
         let hosts = settings.hosts.iter().map(|host| HostPattern::new(host));
         let hosts: Vec<HostPattern> = hosts
             .collect::<Result<_, _>>()
@@ -384,6 +411,13 @@ impl Realm {
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// What the cookie of a token is called, of a visit over TLS or not, and for all hosts of a trusted domain or
+    /// for one.
+    #[must_use]
+    pub fn cookie_name(&self, is_secure: bool, is_shared: bool) -> &str {
+        self.cookies.name(is_secure, is_shared)
     }
 
     /// The levels, the weakest first.
@@ -557,7 +591,30 @@ impl RealmLevel {
     }
 }
 
-fn read_key(index: usize, settings: &KeySettings) -> Result<(Key, Option<u64>), SettingsError> {
+/// A pattern that would match nothing, as ports are no part of hosts, without its port.
+fn without_port(host: &str) -> Option<&str> {
+    let (name, port) = host.rsplit_once(':')?;
+    let is_port = !port.is_empty()
+        && port
+            .bytes()
+            .all(|byte| byte.is_ascii_digit() || byte == b'*');
+    // An address of IPv6 has brackets around it.
+    let is_name = !name.contains([':', '[']) || name.ends_with(']');
+    (is_port && is_name).then_some(name)
+}
+
+/// Whether a pattern may match a domain or a host below it, by what follows its last wildcard.
+fn may_be_within(pattern: &str, domain: &str) -> bool {
+    let pattern = pattern.to_ascii_lowercase();
+    let tail = pattern.rsplit(['*', '?', ']']).next().unwrap_or_default();
+    is_within(tail, domain) || tail.len() < pattern.len() && domain.ends_with(tail)
+}
+
+fn read_key(
+    index: usize,
+    settings: &KeySettings,
+    warnings: &mut Vec<String>,
+) -> Result<(Key, Option<u64>), SettingsError> {
     let name = match settings.id {
         Some(id) => format!("key {id}"),
         None => format!("key at place {}", index + 1),
@@ -575,6 +632,11 @@ fn read_key(index: usize, settings: &KeySettings) -> Result<(Key, Option<u64>), 
         }
         (None, Some(path)) => {
             let text = place.file("secret-file", path)?;
+            if std::fs::metadata(path).is_ok_and(|file| file.permissions().mode() & 0o004 != 0) {
+                let path = path.display();
+                let reason = format!("{path} can be read by everybody: chmod o= {path}");
+                warnings.push(place.error("secret-file", reason).to_string());
+            }
             let text = String::from_utf8_lossy(&text);
             let key = Key::from_base64(id, &text, not_after);
             key.map_err(|error| {

@@ -11,6 +11,9 @@ use crate::agents::hosts::{HostPattern, HostTable};
 /// The longest host, in bytes: what names may have, with what some write around them.
 const MAX_HOST_LEN: usize = 255;
 
+/// How much of a host is shown in the log.
+const MAX_SHOWN_LEN: usize = 80;
+
 /// Which hosts a realm serves, and which domains share what one of their hosts gave.
 #[derive(Clone, Debug, Default)]
 pub struct ScopeRules {
@@ -218,6 +221,20 @@ fn is_name(text: &[u8]) -> bool {
             })
     };
     !text.is_empty() && text.split(|&byte| byte == b'.').all(is_label)
+}
+
+/// A host as it came, for the log: what is no plain letter is escaped, and what is longer than names are cut.
+pub(super) struct ShownHost<'a>(pub(super) Option<&'a [u8]>);
+
+impl fmt::Debug for ShownHost<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Some(host) = self.0 else {
+            return f.write_str("-");
+        };
+        let shown = &host[..host.len().min(MAX_SHOWN_LEN)];
+        let rest = if shown.len() < host.len() { "..." } else { "" };
+        write!(f, "\"{}{rest}\"", shown.escape_ascii())
+    }
 }
 
 /// Why a host is not served.

@@ -28,7 +28,7 @@ pub use answer::{Answer, Outcome, ProviderOutcome, Via};
 use answer::{BUSY_RETRY_S, Facts, PROVIDER_RETRY_S, admit, push_issue, push_next, refuse};
 pub use deferred::{Asking, Deferred};
 use deferred::{OwnedVisitor, ask};
-use log::{log_admitted, log_issued, log_refused};
+use log::{log_admitted, log_issued, log_not_cleared, log_not_issued, log_refused};
 use no_js::{pass, push_no_js};
 
 /// Whose token is good but for the address does this part of the work, as long as so much of its time is
@@ -80,7 +80,8 @@ pub struct Validation<'e> {
     pub realm: usize,
     /// Whether the visitor may pass.
     pub is_valid: bool,
-    /// In a realm with `dry-run`, whether the visitor would not pass.
+    /// In a realm with `dry-run`, whether the visitor would not pass: has no token that is good, and is no
+    /// crawler that comes from where it should.
     pub would_challenge: Option<bool>,
     /// Why not, whether or not it is a dry run; `None` of who has a token that is good.
     pub reason: Option<Reason>,
@@ -261,24 +262,29 @@ impl Engine {
             },
         );
         let is_valid = is_cleared || realm.is_dry_run();
-        Some(Validation {
+        let bot = challenges
+            .crawlers
+            .judge(visitor.user_agent.unwrap_or_default(), visitor.address);
+        // HAProxy would let in who is known to be a crawler.
+        let would_pass = is_cleared || matches!(bot, Bot::Verified(_));
+        let validation = Validation {
             realm: index,
             is_valid,
-            would_challenge: realm.is_dry_run().then_some(!is_cleared),
+            would_challenge: realm.is_dry_run().then_some(!would_pass),
             reason,
             token,
             token_age_s: token.map_or(0, |token| token.age_s(now.unix_s)),
             can_rebind,
-            bot: challenges
-                .crawlers
-                .judge(visitor.user_agent.unwrap_or_default(), visitor.address),
+            bot,
             suggested_level,
             shown: (!is_valid).then_some(match is_navigation {
                 Some(false) => Shown::Json,
                 _ => Shown::Page,
             }),
             is_odd_level,
-        })
+        };
+        log_not_cleared(challenges, realm, visitor, asked, &validation);
+        Some(validation)
     }
 
     /// Makes a challenge.
@@ -302,6 +308,7 @@ impl Engine {
             out.response.push("}");
             // Nothing was sent that this would be the outcome of.
             out.facts.outcome = None;
+            log_not_issued(challenges, realm, visitor);
             return;
         };
         let visit = visit(&scope, visitor, now.unix_s);
@@ -365,12 +372,14 @@ impl Engine {
             Err(failure) => {
                 refuse(failure.into(), None, out);
                 out.response.push("}");
+                log_refused(challenges, realm, visitor, out);
                 return Verification::Done;
             }
         };
         let Ok(scope) = realm.scope.scope(visitor.host) else {
             refuse(Outcome::Host, None, out);
             out.response.push("}");
+            log_refused(challenges, realm, visitor, out);
             return Verification::Done;
         };
         let visit = visit(&scope, visitor, now.unix_s);

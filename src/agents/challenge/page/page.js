@@ -24,7 +24,7 @@ const speak = tag => {
   root.dir = tag == 'ar' ? 'rtl' : '';
   [about, again, blocked, captcha, contact, cookies, ready, failed, form, go, id, silent, title, work]
     = Object.assign(texts[tag].split('|'), config.strings);
-  write('l', id);
+  write('l', $('i').textContent && id);
   if ($('k')) write('k', contact);
 };
 
@@ -64,7 +64,7 @@ const progress = (value, seconds) => {
 const begin = () => {
   head(title);
   write('t', challenge.k ? work : '');
-  write('i', challenge.sid || $('i').textContent);
+  write('l', write('i', challenge.sid || $('i').textContent) && id);
   status('');
   button('');
   $('p').value = 0;
