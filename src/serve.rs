@@ -495,7 +495,7 @@ impl Serving {
         let challenges = match (&self.challenge, challenge) {
             (Some(current), Some(prepared)) => {
                 let before = current.replace(prepared, config.agent_deadline);
-                Some((current, before.map_err(|error| uncounted(error.into()))?))
+                Some((current, before.map_err(uncounted)?))
             }
             _ => None,
         };

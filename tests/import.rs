@@ -247,6 +247,22 @@ fn a_local_file_and_the_environment_have_their_say() {
     folder.check(&imported.toml).unwrap();
 }
 
+/// Nor is it passed over later.
+#[test]
+fn a_key_that_is_a_variables_name_is_told_by_check() {
+    let folder = Folder::new("variable");
+    let text = LEAST.replace("key-of-lapi", "${RINGSPOA_TEST_UNSET}");
+    let imported = folder.import(&text);
+    assert_eq!(imported.code, Some(0), "{}", imported.told);
+    let path = folder.write("checked.toml", &imported.toml);
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ringspoa"));
+    let checked = command.args(["serve", "--check", "--config"]).arg(path);
+    let checked = Imported::of(checked.output().unwrap());
+    assert_eq!((checked.code, &*checked.toml), (Some(0), "valid\n"));
+    let part = "warning: remediation: crowdsec: key is a variable's name";
+    assert!(checked.told.contains(part), "{}", checked.told);
+}
+
 #[test]
 fn databases_are_taken_over_where_they_are() {
     let folder = Folder::new("databases");
