@@ -504,10 +504,16 @@ impl Remediation {
             *settings = prepared.settings;
         }
         self.sources.reload();
+        self.look_at_databases();
+        Ok((before, waiting))
+    }
+
+    /// Has the databases looked at before their minute is over: one that cannot be used shows in the
+    /// metrics, also where that is why a reload failed.
+    pub(crate) fn look_at_databases(&self) {
         if let Some(geo) = &self.geo {
             geo.reload();
         }
-        Ok((before, waiting))
     }
 
     /// Takes a replacement back.
