@@ -103,8 +103,12 @@ fn prepare(arguments: &Check) -> Result<Prepared, String> {
         })?;
     options.max_frame_size = Some(server.limits.max_frame_size);
     if arguments.config.is_some() {
-        // Agents that answer at once have no deadline to keep: only who sets one has one.
-        options.deadline = settings.agent_deadline_ms.map(|_| server.agent_deadline);
+        // Agents that answer at once have no deadline to keep: of those, only who sets one has one.
+        let asks_others = matches!(arguments.agent.as_deref(), Some("crowdsec" | "challenge"))
+            || settings.remediation.is_some()
+            || settings.challenge.is_some();
+        let has_deadline = asks_others || settings.agent_deadline_ms.is_some();
+        options.deadline = has_deadline.then_some(server.agent_deadline);
         options.never_empty_acks = Some(server.never_empty_acks);
         options.challenge = settings.challenge.as_ref().map(facts);
         if settings.listen.is_some() {

@@ -202,7 +202,7 @@ impl Settings {
             UsageError(format!(
                 "{}{position}: {}{hint}",
                 path.display(),
-                error.message()
+                once_each(error.message())
             ))
         })
     }
@@ -464,6 +464,19 @@ fn suggestion(message: &str) -> Option<&str> {
         .map(|(_, key)| key)
 }
 
+/// serde's message without the other spelling of keys that may have `_` for `-`.
+fn once_each(message: &str) -> String {
+    let mut text = message.to_owned();
+    let keys = message.split('`').skip(1).step_by(2);
+    for key in keys.filter(|key| key.contains('_')) {
+        if message.contains(&format!("`{}`", key.replace('_', "-"))) {
+            text = text.replace(&format!(", `{key}`"), "");
+            text = text.replace(&format!(" or `{key}`"), "");
+        }
+    }
+    text
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -547,7 +560,14 @@ mod tests {
             ),
             (
                 "[[remediation.host]]\nhost = '*'\nban = { zzz-key = 1 }",
-                &["line 3", "unknown field `zzz-key`"],
+                &[
+                    "line 3",
+                    "unknown field `zzz-key`, expected `contact-us-url`",
+                ],
+            ),
+            (
+                "[remediation.appsec]\nzzz_key = 1",
+                &["`zzz_key`, expected one of `url`, `api-key`, `timeout`"],
             ),
             (
                 "[challenge]\n[[challenge.realm]]\ndryrun = true",

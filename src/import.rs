@@ -67,15 +67,17 @@ pub(crate) fn run(arguments: &Import, usage: u8) -> ExitCode {
         crate::complain(&format!("warning: {warning}"));
     }
     let written = match &arguments.output {
-        Some(path) => create(path, &text).map_err(|error| match error.kind() {
-            ErrorKind::AlreadyExists => {
-                format!(
-                    "{} is there already: move it away, or name another",
-                    path.display()
-                )
-            }
-            _ => format!("cannot write {}: {error}", path.display()),
-        }),
+        Some(path) => create(path, &text)
+            .map(|()| tell_owner(path))
+            .map_err(|error| match error.kind() {
+                ErrorKind::AlreadyExists => {
+                    format!(
+                        "{} is there already: move it away, or name another",
+                        path.display()
+                    )
+                }
+                _ => format!("cannot write {}: {error}", path.display()),
+            }),
         None => match io::stdout().write_all(text.as_bytes()) {
             // Whoever reads has seen enough, as `head` does.
             Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
@@ -90,6 +92,23 @@ pub(crate) fn run(arguments: &Import, usage: u8) -> ExitCode {
         }
     }
 }
+
+/// Says who may read it now, as the service does not run as who has written it.
+fn tell_owner(path: &Path) {
+    let own = nix::unistd::geteuid();
+    if ringspoa::user_id(SERVICE_USER).is_ok_and(|user| user == own) {
+        return;
+    }
+    let path = path.display();
+    crate::complain(&format!(
+        "warning: {path} has secrets, and its owner alone may read it, user {own} now: for the packaged \
+         service, chown {SERVICE_USER} {path}"
+    ));
+}
+
+/// Who the packaged service runs as, and where it may make sockets.
+const SERVICE_USER: &str = "ringspoa";
+const SERVICE_SOCKETS: &str = "/run/ringspoa/";
 
 /// Not in place of a file that is there, nor through a link: it has secrets.
 fn create(path: &Path, text: &str) -> io::Result<()> {
@@ -120,7 +139,6 @@ fn crowdsec(path: &Path) -> Result<(String, Vec<String>), String> {
         root.overlay(read(&local)?);
     }
     let notes = Notes::default();
-    let set = expand(&mut root, path, &notes);
     let mut head = Section::default();
     head.comment(&format!(
         "Made by `ringspoa import crowdsec` from {}",
@@ -129,25 +147,29 @@ fn crowdsec(path: &Path) -> Result<(String, Vec<String>), String> {
     if has_local {
         head.comment(&format!("and {}.", local.display()));
     }
-    for name in &set {
-        head.comment(&format!("${{{name}}} was replaced by its value then."));
-    }
+    expand(&mut root, path, &notes, &mut head);
     let text = Importer { notes: &notes }.import(&root, head)?;
     checked(&text, &notes)?;
     Ok((text, notes.0.into_inner()))
 }
 
-/// Puts the environment into it; the names of what was put there.
-fn expand(root: &mut Node, path: &Path, notes: &Notes) -> BTreeSet<String> {
+/// Puts the environment into it, and says so.
+fn expand(root: &mut Node, path: &Path, notes: &Notes, head: &mut Section) {
     let (mut set, mut unset) = (BTreeSet::new(), BTreeSet::new());
     root.expand(&|name| std::env::var(name).ok(), (&mut set, &mut unset));
     for name in &unset {
         notes.warn(format!(
-            "{}: ${{{name}}} is not set here, and stays as it is written: set it, and import again",
+            "{}: ${{{name}}} is not set here, so the outcome has this text where the value belongs and DOES NOT \
+             WORK as it is: put the value there, or set the variable and import again",
             path.display()
         ));
+        head.comment(&format!(
+            "${{{name}}} WAS NOT SET, and stands below as it is written: put its value there."
+        ));
     }
-    set
+    for name in &set {
+        head.comment(&format!("${{{name}}} was replaced by its value then."));
+    }
 }
 
 /// Whatever is written is read here, before somebody else does.
@@ -399,11 +421,22 @@ struct Importer<'a> {
 impl Importer<'_> {
     /// Says why something is not taken over, or not as it is.
     fn tell(&self, section: &mut Section, fields: &Fields<'_>, key: &str, reason: &str) {
-        // As it may be a stranger's, for the terminal.
-        let name = format!("{}{key}", fields.prefix);
+        self.tell_all(section, fields, &[key], reason);
+    }
+
+    /// The same of several at once.
+    fn tell_all(&self, section: &mut Section, fields: &Fields<'_>, keys: &[&str], reason: &str) {
+        let names: Vec<_> = keys
+            .iter()
+            .map(|key| format!("{}{key}", fields.prefix))
+            .collect();
+        // As they may be a stranger's, for the terminal.
+        let name = names.join(", ");
         let name: String = name.chars().filter(|letter| !letter.is_control()).collect();
-        self.notes
-            .warn(format!("{}: {name}: {reason}", fields.place_of(key)));
+        let place = keys
+            .first()
+            .map_or(&fields.place, |key| fields.place_of(key));
+        self.notes.warn(format!("{place}: {name}: {reason}"));
         section.comment(&format!("{name}: {reason}"));
     }
 
@@ -430,10 +463,18 @@ impl Importer<'_> {
     }
 
     fn without(&self, section: &mut Section, fields: &Fields<'_>, keys: &[(&'static str, &str)]) {
+        let mut told: Vec<(&str, Vec<&str>)> = Vec::new();
         for (key, reason) in keys {
-            if fields.get(key).is_some() {
-                self.tell(section, fields, key, reason);
+            if fields.get(key).is_none() {
+                continue;
             }
+            match told.iter_mut().find(|(known, _)| known == reason) {
+                Some((_, keys)) => keys.push(key),
+                None => told.push((reason, vec![key])),
+            }
+        }
+        for (reason, keys) in told {
+            self.tell_all(section, fields, &keys, reason);
         }
     }
 
@@ -443,20 +484,29 @@ impl Importer<'_> {
         let mut remediation = Section::table("[remediation]");
         remediation
             .comment("Where decisions are kept for the next start, and for `ringspoa lookup`:");
-        remediation.comment("state-file = \"/var/lib/ringspoa/decisions\"");
-        for (from, to) in [
-            ("city_database_path", "city-database"),
-            ("asn_database_path", "asn-database"),
+        remediation.text("state-file", "/var/lib/ringspoa/decisions");
+        let geo = root.table("geo")?;
+        for (key, older, to) in [
+            ("city", "city_database_path", "city-database"),
+            ("asn", "asn_database_path", "asn-database"),
         ] {
-            if let Some(path) = root.filled(from)? {
+            let newer = geo.as_ref().map(|geo| geo.filled(key)).transpose()?;
+            if let Some(path) = newer.flatten().or(root.filled(older)?) {
                 remediation.text(to, path);
             }
+        }
+        if let Some(geo) = geo {
+            // How the files are watched; here they are looked at each minute, which does on any file system.
+            geo.get("stat");
+            self.rest(&mut remediation, &geo);
         }
         let crowdsec = self.lapi(&root)?;
         let appsec = self.common_appsec(&root)?;
         let hosts = self.hosts(&root)?;
         let mut unused = Section::default();
-        self.without(&mut unused, &root, WITHOUT);
+        let logs = (root.filled("log_mode")? == Some("file")).then_some(("log_mode", LOGS));
+        let without: Vec<_> = logs.into_iter().chain(WITHOUT.iter().copied()).collect();
+        self.without(&mut unused, &root, &without);
         self.rest(&mut unused, &root);
         if !unused.0.is_empty() {
             unused.0 = format!("\n# Not taken over:\n{}", unused.0);
@@ -478,6 +528,14 @@ impl Importer<'_> {
             top.comment(
                 "The folder of the socket has to be there, and HAProxy in the socket's group.",
             );
+            if !path.starts_with(SERVICE_SOCKETS) {
+                let reason = format!(
+                    "the packaged service may make sockets below {SERVICE_SOCKETS} alone: with it, say \
+                     \"unix:{SERVICE_SOCKETS}ringspoa.sock,mode=660\" in listen and \
+                     unix@{SERVICE_SOCKETS}ringspoa.sock in the server line of haproxy.cfg"
+                );
+                self.tell(&mut top, root, "listen_unix", &reason);
+            }
             listen.push(format!("unix:{path},mode=660"));
         }
         if listen.is_empty() {
@@ -520,15 +578,15 @@ impl Importer<'_> {
             );
         }
         match root.filled("log_mode")? {
-            None | Some("stdout") => {}
-            Some("file") => self.tell(&mut top, root, "log_mode", LOGS),
+            None | Some("stdout" | "file") => {}
             Some(_) => return Err(root.bad("log_mode", "want file or stdout")),
         }
         top.comment(
             "When an answer that waits for AppSec or a captcha's provider is given up for the",
         );
-        top.comment("fallback. Keep it below `timeout processing` of HAProxy's SPOE files:");
-        top.comment("agent-deadline-ms = 500");
+        top.comment("fallback. Keep it below `timeout processing` of HAProxy's SPOE file, which is 500ms in");
+        top.comment("the bouncer's, and above what AppSec has:");
+        top.plain("agent-deadline-ms", 400);
         Ok(top)
     }
 
@@ -669,12 +727,16 @@ impl Importer<'_> {
             ("provider", "provider"),
             ("site_key", "site-key"),
             ("secret_key", "secret-key"),
-            ("signing_key", "signing-key"),
             ("fallback_remediation", "fallback-remediation"),
         ] {
             if let Some(text) = captcha.filled(from)? {
                 section.text(to, text);
             }
+        }
+        // The name it had before.
+        let older = captcha.filled("cookie_secret")?;
+        if let Some(text) = captcha.filled("signing_key")?.or(older) {
+            section.text("signing-key", text);
         }
         if let Some(text) = captcha.filled("timeout")? {
             let seconds = text

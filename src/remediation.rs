@@ -215,7 +215,7 @@ impl RemediationSettings {
             let name = name.map_or_else(String::new, |name| format!(" ({name:?})"));
             (format!("host {}{name}", index + 1), host.clone())
         });
-        let (policy, problems) = Policy::new(PolicySettings {
+        let (policy, mut problems) = Policy::new(PolicySettings {
             hosts: hosts.collect(),
             appsec: self.appsec.clone(),
             words,
@@ -235,6 +235,16 @@ impl RemediationSettings {
             sources.push(source);
         }
         if let Some(crowdsec) = &self.crowdsec {
+            let key = crowdsec.key.as_ref().map_or("", Secret::reveal);
+            if key.starts_with("${") {
+                problems.push(Problem {
+                    place: "crowdsec: key".to_owned(),
+                    text:
+                        "is a variable's name, and nothing is put in its place here: write the key"
+                            .to_owned(),
+                    is_error: false,
+                });
+            }
             let mut lapi = crowdsec.lapi().map_err(wrong)?;
             // It does not send these unasked.
             lapi.wants_countries = self.city_database.is_some();
@@ -550,10 +560,16 @@ impl Remediation {
             *settings = prepared.settings;
         }
         self.sources.reload();
+        self.look_at_databases();
+        Ok((before, waiting))
+    }
+
+    /// Has the databases looked at before their minute is over: one that cannot be used shows in the
+    /// metrics, also where that is why a reload failed.
+    pub(crate) fn look_at_databases(&self) {
         if let Some(geo) = &self.geo {
             geo.reload();
         }
-        Ok((before, waiting))
     }
 
     /// Takes a replacement back.

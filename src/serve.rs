@@ -458,7 +458,12 @@ impl Serving {
     fn reload(&mut self, read: Result<(Settings, Prepared), UsageError>) {
         match self.try_reload(read) {
             Ok(what) => tracing::info!("reloaded; {what}"),
-            Err(error) => tracing::error!("reload failed, all stays as it was: {error}"),
+            Err(error) => {
+                tracing::error!("reload failed, all stays as it was: {error}");
+                if let Some(remediation) = &self.remediation {
+                    remediation.look_at_databases();
+                }
+            }
         }
         tell_service_manager(&[NotifyState::Ready]);
     }
@@ -495,7 +500,7 @@ impl Serving {
         let challenges = match (&self.challenge, challenge) {
             (Some(current), Some(prepared)) => {
                 let before = current.replace(prepared, config.agent_deadline);
-                Some((current, before.map_err(|error| uncounted(error.into()))?))
+                Some((current, before.map_err(uncounted)?))
             }
             _ => None,
         };

@@ -25,15 +25,12 @@ const MAX_COUNTDOWN_S: i64 = 9;
 pub(super) fn berghain(path: &Path) -> Result<(String, Vec<String>), String> {
     let mut root = read(path)?;
     let notes = Notes::default();
-    let set = expand(&mut root, path, &notes);
     let mut head = Section::default();
     head.comment(&format!(
         "Made by `ringspoa import berghain` from {}",
         path.display()
     ));
-    for name in &set {
-        head.comment(&format!("${{{name}}} was replaced by its value then."));
-    }
+    expand(&mut root, path, &notes, &mut head);
     let root = Fields::new(&root, "")?;
     let text = Importer { notes: &notes }.berghain(&root, head)?;
     checked(&text, &notes)?;

@@ -35,6 +35,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crate::agents::remediation::{DecisionStore, SnapshotCell, Source, SourceId};
+use crate::background::{Urgency, run};
 use crate::outbound::{Outbound, OutboundConfig};
 
 pub use config::{
@@ -137,7 +138,8 @@ impl Sources {
     ///
     /// As [`start`](Self::start).
     pub fn check(config: SourcesConfig) -> Result<(), SourcesError> {
-        Prepared::new(config).map(drop)
+        // A server that reloads answers meanwhile.
+        run(Urgency::Low, || Prepared::new(config).map(drop))
     }
 
     /// What these settings come to while nothing runs: decisions of files as they are now, and those of

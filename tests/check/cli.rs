@@ -176,6 +176,22 @@ fn the_agents_own_settings_count() {
     );
 }
 
+/// Who asks others before it answers has a deadline, also where the file leaves it at its default.
+#[test]
+fn the_default_deadline_counts_for_who_asks_others() {
+    let folder = folder("", "");
+    folder.write("list.toml", "ban-list = \"/nowhere\"\n");
+    folder.write("ringspoa.toml", "[remediation]\nwait-ready-ms = 1\n");
+    let sample = root().join("dist/haproxy-3.1/crowdsec.cfg");
+    let sample = sample.display().to_string();
+    let engine = root().join("dist/haproxy-3.1/crowdsec.spoe.cfg");
+    let engine = engine.display().to_string();
+    let (_, out, _) = check(&folder.0, &["--config", "ringspoa.toml", &sample, &engine]);
+    assert!(out.contains("after 500ms (agent-deadline-ms)"), "{out}");
+    let (code, out, _) = check(&folder.0, &["--config", "list.toml", "haproxy.cfg"]);
+    assert_eq!(code, Some(0), "{out}");
+}
+
 #[test]
 fn what_cannot_be_read_is_named_with_exit_code_2() {
     let folder = folder("", "");

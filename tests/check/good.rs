@@ -56,11 +56,10 @@ fn nothing_is_wrong_with_the_samples_as_they_are() {
     }
 }
 
-/// What the agent does not read of CrowdSec's messages is said, and no fault; the names of its earlier
-/// versions are as good.
+/// What the bouncer's own file sends for nobody to read is no fault; the names of its earlier versions are as
+/// good.
 #[test]
 fn nothing_is_wrong_with_the_samples_of_crowdsecs_messages() {
-    const UNREAD: [&str; 1] = ["argument-unknown"];
     for (version, folder) in [
         ("2.6", "haproxy-2.6"),
         ("3.0", "haproxy-2.6"),
@@ -81,7 +80,7 @@ fn nothing_is_wrong_with_the_samples_of_crowdsecs_messages() {
                 };
                 let files = [read(name), read("crowdsec.spoe.cfg")];
                 let notes = check_good(version, &files, Whom::Crowdsec.options());
-                assert_eq!(notes, UNREAD, "{name}, old names: {is_old}");
+                assert_eq!(notes, [""; 0], "{name}, old names: {is_old}");
             }
         }
     }
@@ -353,5 +352,66 @@ fn what_a_line_looks_like_is_of_no_account() {
             ConfigFile::new("spoe.cfg", engine),
         ];
         assert_eq!(check_good("3.0", &files, Whom::Ours.options()), [""; 0]);
+    }
+}
+
+/// What CrowdSec's messages lack is told, each with what it costs.
+#[test]
+fn what_crowdsecs_messages_lack_is_told() {
+    let folder = root().join("dist/haproxy-3.1");
+    let read = |name: &str| fs::read_to_string(folder.join(name)).unwrap();
+    for (file, from, to, expected) in [
+        (
+            "crowdsec.spoe.cfg",
+            " headers=req.hdrs",
+            "",
+            &[("argument-absent", "no captcha is ever solved"); 2][..],
+        ),
+        (
+            "crowdsec.spoe.cfg",
+            " ssl=ssl_fc src-ip=src",
+            " ssl=ssl_fc",
+            &[("argument-absent", "the address is not looked up"); 2],
+        ),
+        (
+            "crowdsec.spoe.cfg",
+            " src-ip=src src-port=src_port\n    event",
+            " src-port=src_port\n    event",
+            &[("argument-missing", "src-ip")],
+        ),
+        ("crowdsec.spoe.cfg", " path=path", "", &[]),
+        (
+            "crowdsec.spoe.cfg",
+            " body=req.body",
+            "",
+            &[("argument-absent", "AppSec sees no body")],
+        ),
+        (
+            "crowdsec.cfg",
+            "    option http-buffer-request\n",
+            "",
+            &[("body-not-buffered", "does not wait for the body")],
+        ),
+    ] {
+        let files = ["crowdsec.cfg", "crowdsec.spoe.cfg"].map(|name| {
+            let mut text = read(name);
+            if name == file {
+                assert!(text.contains(from), "{from}");
+                text = text.replace(from, to);
+            }
+            ConfigFile::new(name, text)
+        });
+        let report = check(
+            &files,
+            &Whom::Crowdsec
+                .options()
+                .with_version("3.2".parse().unwrap()),
+        );
+        let found: Vec<_> = report.findings.iter().collect();
+        assert_eq!(found.len(), expected.len(), "{from}: {found:?}");
+        for (finding, (id, part)) in found.iter().zip(expected) {
+            assert_eq!((finding.id, finding.severity), (*id, Severity::Warning));
+            assert!(finding.text.contains(part), "{finding}");
+        }
     }
 }

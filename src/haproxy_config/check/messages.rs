@@ -38,7 +38,11 @@ pub(super) fn check(config: &Config, options: &CheckOptions, found: &mut Finding
             continue;
         };
         for message in &engine.messages {
-            arguments(message, known_message(agent, message, found), found);
+            let known = known_message(agent, message, found);
+            arguments(message, known, found);
+            if let Some(known) = known.filter(|_| agent.name == CROWDSEC) {
+                without(message, &known, found);
+            }
         }
     }
 }
@@ -163,6 +167,29 @@ fn lists(config: &Config, index: usize, engine: &Engine, found: &mut Findings) {
             );
         }
     }
+}
+
+/// Whether a rule of a proxy sends a message with its requests, by a group.
+pub(super) fn is_sent_with_requests(
+    config: &Config,
+    engine: &Engine,
+    proxy: usize,
+    message: &str,
+) -> bool {
+    let mut groups = engine
+        .groups
+        .iter()
+        .filter(|group| listed(group, "messages").any(|(word, _)| word.text == message));
+    let scope = engine.scope.as_deref();
+    groups.any(|group| {
+        sends(config).any(|(index, name, sent, place)| {
+            let mut lines = config.proxies[index].lines().iter();
+            index == proxy
+                && scope.is_none_or(|scope| scope == name.text)
+                && sent.text == group.name()
+                && lines.any(|line| line.place == place && line.word(0) == "http-request")
+        })
+    })
 }
 
 fn lists_group(engine: &Engine, name: &str) -> bool {
@@ -491,6 +518,73 @@ pub(super) fn arguments_with_places(message: &Section) -> Vec<(Argument, Place)>
         .collect()
 }
 
+/// The agent that has the messages of CrowdSec's bouncer.
+const CROWDSEC: &str = "crowdsec";
+
+/// What the bouncer's own file sends to it, and nobody reads.
+const CROWDSEC_UNREAD: [&str; 2] = ["id", "src-port"];
+
+/// The arguments that may be absent in its messages, and what that costs.
+const CROWDSEC_WITHOUT: [(&str, &str); 6] = [
+    (
+        "headers",
+        "no host is known by name, no captcha is ever solved, and AppSec is asked nothing",
+    ),
+    (
+        "src-ip",
+        "the address is not looked up, and AppSec is asked nothing",
+    ),
+    (
+        "method",
+        "no captcha is ever solved, and AppSec is asked nothing",
+    ),
+    ("url", "AppSec is asked nothing"),
+    ("body", "no captcha is ever solved, and AppSec sees no body"),
+    (
+        "ssl",
+        "the captcha's cookie is never Secure where cookie.secure is auto",
+    ),
+];
+
+/// Arguments of CrowdSec's messages that may be absent, and are.
+fn without(message: &Section, declared: &MessageDeclaration, found: &mut Findings) {
+    let arguments = arguments_with_places(message);
+    // An argument that is open may be any of them; that one is misspelt, or that none is read, was said.
+    let is_told = |(argument, _): &(Argument, Place)| {
+        argument.is_open
+            || (declared.argument(&argument.name).is_none()
+                && !CROWDSEC_UNREAD.contains(&&*argument.name))
+    };
+    let Some((_, place)) = arguments.first() else {
+        return;
+    };
+    let mut read = arguments.iter();
+    let is_nothing_read = !read.any(|(argument, _)| declared.argument(&argument.name).is_some());
+    if is_nothing_read || arguments.iter().any(is_told) {
+        return;
+    }
+    let is_sent = |name: &str| {
+        let mut all = arguments.iter();
+        all.any(|(argument, _)| argument.name == name)
+    };
+    for (name, cost) in CROWDSEC_WITHOUT {
+        let is_whole = name == "url" && is_sent("path");
+        let known = declared.argument(name).filter(|_| !is_whole);
+        let Some(known) = known.filter(|_| !is_sent(name)) else {
+            continue;
+        };
+        found.warning(
+            "argument-absent",
+            *place,
+            format!("{} has no argument '{name}': {cost}", message.name()),
+            format!(
+                "add to args: {name}={}",
+                example(known).unwrap_or("EXPRESSION")
+            ),
+        );
+    }
+}
+
 /// The most arguments that fit into the one byte that counts them.
 const MAX_ARGUMENTS: usize = 255;
 
@@ -562,7 +656,10 @@ fn arguments(message: &Section, declared: Option<MessageDeclaration>, found: &mu
             .arguments
             .iter()
             .flat_map(|known| std::iter::once(known.name).chain(known.aliases.iter().copied()));
-        if argument.is_open || declared.argument(&argument.name).is_some() {
+        let is_bouncers = message.name().starts_with(CROWDSEC)
+            && CROWDSEC_UNREAD.contains(&&*argument.name)
+            && !declared.denies_unknown_arguments;
+        if argument.is_open || is_bouncers || declared.argument(&argument.name).is_some() {
             continue;
         }
         if argument.name.is_empty() {

@@ -67,6 +67,10 @@ pub const IDS: &[(&str, &str)] = &[
         "an argument that the agent wants and does not get",
     ),
     (
+        "argument-absent",
+        "an argument that may be absent, at a cost",
+    ),
+    (
         "argument-unknown",
         "an argument that the agent does not know",
     ),

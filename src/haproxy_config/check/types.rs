@@ -4,7 +4,7 @@
 use super::super::finding::Findings;
 use super::super::model::{Config, Engine, Section};
 use super::super::samples::{Event, Sample};
-use super::messages::{arguments_with_places, event};
+use super::messages::{arguments_with_places, event, is_sent_with_requests};
 use super::{CheckOptions, declaration, engines_in_use};
 use crate::agent::{AgentDeclaration, OtherMessages};
 use crate::message::{ArgumentDeclaration, ValueTypes};
@@ -164,8 +164,10 @@ pub(super) fn example(declared: &ArgumentDeclaration) -> Option<&'static str> {
 
 /// A body is there only where HAProxy waits for it.
 fn body(config: &Config, index: usize, engine: &Engine, message: &Section, found: &mut Findings) {
-    let (Some(Event::FrontendHttpRequest | Event::BackendHttpRequest), _) = event(message) else {
-        return;
+    let is_of_event = match event(message) {
+        (Some(Event::FrontendHttpRequest | Event::BackendHttpRequest), _) => true,
+        (_, true) => return,
+        (_, false) => false,
     };
     let is_body = |expression: &str| {
         let fetch = Sample::parse(expression).fetch;
@@ -181,6 +183,9 @@ fn body(config: &Config, index: usize, engine: &Engine, message: &Section, found
         return;
     };
     for filter in config.filters_of(index) {
+        if !is_of_event && !is_sent_with_requests(config, engine, filter.proxy, message.name()) {
+            continue;
+        }
         let proxy = &config.proxies[filter.proxy];
         let waits = proxy.has_option("http-buffer-request")
             || proxy
