@@ -11,7 +11,7 @@ use std::collections::BTreeSet;
 use std::fmt::{Display, Write as _};
 use std::fs::{self, OpenOptions};
 use std::io::{self, ErrorKind, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -95,8 +95,10 @@ pub(crate) fn run(arguments: &Import, usage: u8) -> ExitCode {
 
 /// Says who may read it now, as the service does not run as who has written it.
 fn tell_owner(path: &Path) {
-    let own = nix::unistd::geteuid();
-    if ringspoa::user_id(SERVICE_USER).is_ok_and(|user| user == own) {
+    let Ok(own) = fs::metadata(path).map(|metadata| metadata.uid()) else {
+        return;
+    };
+    if ringspoa::user_id(SERVICE_USER).is_ok_and(|user| user.as_raw() == own) {
         return;
     }
     let path = path.display();
