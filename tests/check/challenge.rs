@@ -436,6 +436,42 @@ fn solutions_wait_for_a_captcha() {
     );
 }
 
+/// berghain's second engine is in a backend, and its realm is still the frontend's.
+#[test]
+fn the_realm_is_of_the_frontend_where_a_backend_asks() {
+    let main = format!(
+        "defaults\n    mode http\n    timeout connect 5s\nfrontend shop\n    bind :80\n    \
+         default_backend challenges\nbackend challenges\n    http-request set-var(req.berghain.level) int(2)\n    \
+         filter spoe engine berghain_challenge config {ENGINES}\n    \
+         http-request send-spoe-group berghain_challenge challenge\n    \
+         http-request return status 200 lf-string %[var(txn.berghain.response)]\nbackend spoa\n    mode spop\n    \
+         option spop-check\n    timeout connect 1s\n    server a 127.0.0.1:9000 check\n"
+    );
+    let engines = "[berghain_challenge]\nspoe-agent berghain_challenge\n    groups challenge\n    \
+                   option var-prefix berghain\n    option set-on-error error\n    timeout processing 2s\n    \
+                   use-backend spoa\nspoe-message challenge\n    args frontend=fe_name \
+                   level=var(req.berghain.level) src=src host=req.hdr(Host) method=method body=req.body\n\
+                   spoe-group challenge\n    messages challenge\n";
+    let of = |name: &str, seconds| {
+        with(|facts| {
+            let mut realm = facts.realms[0].clone();
+            facts.realms[0].levels = 1;
+            realm.name = name.to_owned();
+            realm.captcha_timeout = Some(Duration::from_secs(seconds));
+            facts.realms.push(realm);
+        })
+    };
+    let ids = |options: &CheckOptions| {
+        let found = found(&main, engines, options);
+        let ids = found.iter().map(|one| one.id);
+        ids.filter(|id| *id != "body-not-buffered")
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(ids(&of("shop", 1)), [""; 0]);
+    assert_eq!(ids(&of("shop", 2)), ["timeout-processing-short"]);
+    assert_eq!(ids(&of("challenges", 2)), ["challenge-level"]);
+}
+
 /// What answers at once need not wait for the deadline that the other engine is for.
 #[test]
 fn a_deadline_is_for_the_engine_that_waits() {

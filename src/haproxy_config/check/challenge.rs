@@ -84,9 +84,17 @@ fn realms<'f>(
     if !config.has_main || !engine.messages.iter().all(is_of_frontend) {
         return facts.realms.iter().collect();
     }
-    let names = config
-        .filters_of(index)
-        .map(|filter| config.proxies[filter.proxy].name());
+    // A backend's requests come from any frontend.
+    let mut filters = config.filters_of(index);
+    let is_of_backend = filters.any(|filter| !config.proxies[filter.proxy].is_frontend());
+    let is_asking = |proxy: &usize| {
+        let mut filters = config.filters_of(index);
+        is_of_backend || filters.any(|filter| filter.proxy == *proxy)
+    };
+    let frontends = (0..config.proxies.len()).filter(|proxy| config.proxies[*proxy].is_frontend());
+    let names = frontends
+        .filter(is_asking)
+        .map(|proxy| config.proxies[proxy].name());
     names.filter_map(|name| realm(facts, name)).collect()
 }
 
