@@ -112,7 +112,7 @@ const start = async ({ agents = 1, settings = SETTINGS, changes = [] } = {}) => 
     ['    # ---- Who has to prove it', '    http-request set-src req.hdr(x-from) if { req.hdr(x-from) -m found }\n    # ---- Who has to prove it'],
     ...changes,
   ]).replace(/server ringspoa unix@\/run\/ringspoa\/ringspoa\.sock check.*/g, servers.join('\n    '));
-  fs.writeFileSync(file('haproxy.cfg'), `global\n    stats socket unix@${file('stats.sock')} level admin\n${text}`);
+  fs.writeFileSync(file('haproxy.cfg'), `global\n    log stdout format raw local0\n    stats socket unix@${file('stats.sock')} level admin\n${text}`);
   // A machine that does much else is no reason to fail.
   fs.writeFileSync(file('spoe.cfg'), replaced(read('challenge.spoe.cfg'), [['processing 100ms', 'processing 5s']]));
   const haproxy = run(HAPROXY, ['-db', '-f', file('haproxy.cfg')], file('haproxy.log'));
