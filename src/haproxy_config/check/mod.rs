@@ -336,7 +336,7 @@ fn missing_pages(config: &Config, options: &CheckOptions, found: &mut Findings) 
         let path = &word.text;
         if options.missing_files.contains(path) {
             let fix = if path.ends_with("challenge.html") {
-                format!("make it: ringspoa page --haproxy --output {path}")
+                format!("make it: ringspoa page --output {path}")
             } else {
                 "put it there, or name the one that is there".to_owned()
             };
