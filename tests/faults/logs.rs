@@ -154,7 +154,7 @@ fn what_others_say_stays_in_its_line() {
     let (code, log) = Launch::new(&folder)
         .path("--config", &folder.file("ringspoa.toml"))
         .fails();
-    assert_eq!(code, Some(1), "{log}");
+    assert_eq!(code, Some(2), "{log}");
     assert!(log.contains("is no end of a decision"), "{log}");
     assert!(!log.contains('\u{1b}'), "{log}");
 }
