@@ -402,9 +402,9 @@ fn a_check_says_all_that_a_captcha_lacks() {
     assert!(!is_valid);
     for part in [
         "captcha.custom lacks script, class, field, url: want script (",
-        "captcha.site_key is missing",
-        "captcha.secret_key is missing",
-        "captcha.signing_key has 0 of the 32 bytes",
+        "captcha.site-key is missing",
+        "captcha.secret-key is missing",
+        "captcha.signing-key has 0 of the 32 bytes",
     ] {
         assert!(said.contains(part), "{part} is not in\n{said}");
     }

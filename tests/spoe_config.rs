@@ -794,7 +794,8 @@ fn the_command_prints_browser_validation_as_the_samples_have_it() {
         folder.write("challenge.html", "a page");
         let socket = folder.0.join("www.sock").display().to_string();
         let main = format!(
-            "defaults\n    mode http\n    timeout connect 1s\n    timeout client 1s\n    timeout server 1s\n\
+            "global\n    log stdout format raw local0\n\
+             defaults\n    mode http\n    timeout connect 1s\n    timeout client 1s\n    timeout server 1s\n\
              frontend www\n    bind unix@{socket}\n{rules}    default_backend app\n\
              backend app\n    server app 127.0.0.1:1\n\n{backends}"
         )
