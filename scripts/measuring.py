@@ -1,4 +1,4 @@
-"""What scripts/bench, bench-haproxy and bench-challenge share: processes that are always ended, CPU time from
+"""What scripts/bench and the others beside it share: processes that are always ended, CPU time from
 the kernel, the quietness of the machine, tables, and the folder that keeps a run."""
 
 import argparse
@@ -245,13 +245,17 @@ class Quietness:
 
     def measure(self, cpus, attempt):
         """Calls `attempt`, again while the machine is not quiet. It returns its result and the
-        nanoseconds our own processes ran on each of `cpus`; the result gets `foreign_cpu`."""
+        nanoseconds our own processes ran on each of `cpus`, or on all of them together where they
+        are on any; the result gets `foreign_cpu`."""
         self.runs += 1
         for repeat in range(self.max_repeats + 1):
             busy, began = busy_ns(), time.monotonic_ns()
             result, own = attempt()
             took, after = time.monotonic_ns() - began, busy_ns()
-            foreign = {cpu: max(0.0, (after[cpu] - busy[cpu] - own[cpu]) / took) for cpu in cpus}
+            used = {cpu: after[cpu] - busy[cpu] for cpu in cpus}
+            if not isinstance(own, dict):
+                used, own = {"all": sum(used.values())}, {"all": own}
+            foreign = {cpu: max(0.0, (used[cpu] - own[cpu]) / took) for cpu in used}
             result["foreign_cpu"] = {str(cpu): round(share, 3) for cpu, share in foreign.items()}
             result["repeats"] = repeat
             if max(foreign.values(), default=0) <= FOREIGN_LIMIT:

@@ -3,17 +3,17 @@
 //! A thread that merges or reads for some ten milliseconds shares its CPU with one that answers a request
 //! within microseconds, and the scheduler lets it finish its slice, of some hundred microseconds to
 //! milliseconds, before the other gets its turn. So it has to say that it can wait, and be fetched back
-//! where it would wait for too long. Not every thread may take back what it said, so what is to be done
-//! runs on a thread of its own.
+//! where it would wait for too long.
 
 use std::io;
 use std::panic::resume_unwind;
-use std::sync::mpsc::{RecvTimeoutError, channel};
-use std::sync::{Mutex, OnceLock, PoisonError};
-use std::thread::{Builder, current, scope};
+use std::sync::mpsc::sync_channel;
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::{Builder, scope};
 use std::time::Duration;
 
 use nix::libc;
+use nix::unistd::{Uid, geteuid, gettid};
 
 /// How long work can wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,50 +25,62 @@ pub(crate) enum Urgency {
     Low,
 }
 
+/// A thread, as the kernel numbers them.
+pub(crate) type ThreadId = libc::pid_t;
+
 /// How long work waits for a CPU that has nothing else to do. Waiting for something else does not count.
 const MOST_WAITED: Duration = Duration::from_millis(250);
 
-/// Does work on a thread for it and waits for the outcome. Where there can be no such thread, or it
-/// cannot have its urgency, the work is done all the same.
-pub(crate) fn run<T: Send>(urgency: Urgency, work: impl FnOnce() -> T + Send) -> T {
-    let urgency = match urgency {
-        Urgency::WhenIdle if !can_be_fetched_back() => Urgency::Low,
-        urgency => urgency,
+/// Of work that is `Low`; more where the process has more.
+const LOW_NICE: libc::c_int = 10;
+
+/// Does work with this urgency on the calling thread, one that is there for work of this kind: where
+/// threads [cannot come back](coming_back) it is `Low` from then on.
+pub(crate) fn run<T>(urgency: Urgency, work: impl FnOnce() -> T) -> T {
+    run_with_helper(urgency, None, work)
+}
+
+/// The same, with a thread that does a part of it and has the same urgency meanwhile.
+pub(crate) fn run_with_helper<T>(
+    urgency: Urgency,
+    helper: Option<ThreadId>,
+    work: impl FnOnce() -> T,
+) -> T {
+    run_as(coming_back(), urgency, helper, work)
+}
+
+fn run_as<T>(
+    usual: Option<Usual>,
+    urgency: Urgency,
+    helper: Option<ThreadId>,
+    work: impl FnOnce() -> T,
+) -> T {
+    let own = gettid().as_raw();
+    // They come back when the work is over, and if it panics.
+    let _step = match usual {
+        Some(usual) => Some(Step::begin(own, helper, urgency, usual)),
+        None => {
+            for thread in helper.into_iter().chain([own]) {
+                step_back_as(thread, Urgency::Low);
+            }
+            None
+        }
     };
+    work()
+}
+
+/// Does `Low` work for a thread that has other things to do, which it waits with.
+pub(crate) fn run_aside<T: Send>(work: impl FnOnce() -> T + Send) -> T {
     let work = Mutex::new(Some(work));
     let do_it = || {
         let work = work.lock().unwrap_or_else(PoisonError::into_inner).take();
         work.expect("one of two does it")()
     };
-    let name = current().name().unwrap_or("background").to_owned();
-    // The thread that is at work, which cannot end while somebody holds this.
-    let at_work = Mutex::new(None);
-    let (done, is_done) = channel::<()>();
     scope(|scope| {
-        let at_work = &at_work;
-        let thread = Builder::new().name(name).spawn_scoped(scope, move || {
-            let _done = done;
-            // SAFETY: takes nothing, and cannot fail.
-            let own = unsafe { libc::syscall(libc::SYS_gettid) };
-            *at_work.lock().unwrap_or_else(PoisonError::into_inner) = Some(own);
-            step_back(urgency);
-            let outcome = do_it();
-            *at_work.lock().unwrap_or_else(PoisonError::into_inner) = None;
-            outcome
+        let thread = Builder::new().spawn_scoped(scope, || {
+            step_back(Urgency::Low);
+            do_it()
         });
-        // Its end is the thread's, as nothing is sent.
-        while thread.is_ok()
-            && urgency == Urgency::WhenIdle
-            && is_done.recv_timeout(MOST_WAITED) == Err(RecvTimeoutError::Timeout)
-        {
-            let at_work = at_work.lock().unwrap_or_else(PoisonError::into_inner);
-            if let Some(thread) = *at_work
-                && waited(thread).is_none_or(|waited| waited >= MOST_WAITED)
-            {
-                step_back_as(thread, Urgency::Low);
-                break;
-            }
-        }
         match thread {
             Ok(thread) => thread.join().unwrap_or_else(|panic| resume_unwind(panic)),
             Err(_) => do_it(),
@@ -76,20 +88,150 @@ pub(crate) fn run<T: Send>(urgency: Urgency, work: impl FnOnce() -> T + Send) ->
     })
 }
 
-/// Whether a thread that waits for an idle CPU can be made one that does not: with CAP_SYS_NICE, or where
-/// RLIMIT_NICE allows for a nice value of 0.
-fn can_be_fetched_back() -> bool {
-    static CAN: OnceLock<bool> = OnceLock::new();
-    let try_it =
-        || set_policy(0, libc::SCHED_IDLE).is_ok() && set_policy(0, libc::SCHED_OTHER).is_ok();
-    *CAN.get_or_init(|| {
-        let thread = Builder::new().name("background".to_owned()).spawn(try_it);
-        thread.is_ok_and(|thread| thread.join().unwrap_or(false))
-    })
+/// How threads of this process are scheduled.
+#[derive(Clone, Copy)]
+struct Usual {
+    nice: libc::c_int,
+}
+
+/// Where to if a thread may step back and come back afterwards: with CAP_SYS_NICE, or where RLIMIT_NICE
+/// allows for the nice value of this process. `None` if it may not.
+fn coming_back() -> Option<Usual> {
+    // By who the process is, which root may give up.
+    static KNOWN: Mutex<Option<(Uid, Option<Usual>)>> = Mutex::new(None);
+    let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+    let own = geteuid();
+    if let Some((user, usual)) = *known
+        && user == own
+    {
+        return usual;
+    }
+    let (tell, told) = sync_channel(1);
+    // To be asked of a thread that is no loss, and that fetches the others back from then on.
+    let ask = move || {
+        let usual = try_coming_back();
+        let _ = tell.send(usual);
+        if usual.is_some() {
+            STEPPED_BACK.watch();
+        }
+    };
+    let thread = Builder::new().name("background".to_owned()).spawn(ask);
+    let usual = thread.ok().and_then(|_| told.recv().ok().flatten());
+    *known = Some((own, usual));
+    usual
+}
+
+fn try_coming_back() -> Option<Usual> {
+    // Where that is negative RLIMIT_NICE rarely allows for it, once root is given up.
+    let usual = Some(Usual { nice: nice(0) }).filter(|usual| usual.nice >= 0)?;
+    set_policy(0, libc::SCHED_IDLE).ok()?;
+    come_back(0, usual).ok()?;
+    set_policy(0, libc::SCHED_BATCH).ok()?;
+    set_nice(0, LOW_NICE.max(usual.nice)).ok()?;
+    come_back(0, usual).ok()?;
+    Some(usual)
+}
+
+/// A thread and who helps it, which have stepped back until this is dropped.
+struct Step {
+    own: ThreadId,
+    helper: Option<ThreadId>,
+    usual: Usual,
+}
+
+// Who waits for a CPU must not have the lock, as nobody could fetch it back.
+impl Step {
+    fn begin(own: ThreadId, helper: Option<ThreadId>, urgency: Urgency, usual: Usual) -> Self {
+        let step = Self { own, helper, usual };
+        let stepped_back = |thread| SteppedBack {
+            thread,
+            urgency,
+            waited_before: waited(thread).unwrap_or_default(),
+        };
+        STEPPED_BACK.lock().extend(step.threads().map(stepped_back));
+        if urgency == Urgency::WhenIdle {
+            STEPPED_BACK.has_more.notify_one();
+        }
+        step.threads()
+            .for_each(|thread| step_back_as(thread, urgency));
+        step
+    }
+
+    fn threads(&self) -> impl Iterator<Item = ThreadId> {
+        self.helper.into_iter().chain([self.own])
+    }
+}
+
+impl Drop for Step {
+    fn drop(&mut self) {
+        // They could before.
+        let _ = come_back(self.own, self.usual);
+        let mut steps = STEPPED_BACK.lock();
+        for thread in self.threads() {
+            if let Some(at) = steps.iter().position(|step| step.thread == thread) {
+                steps.swap_remove(at);
+            }
+        }
+        // Who helps may help somebody else, too.
+        if let Some(helper) = self.helper
+            && steps.iter().all(|step| step.thread != helper)
+        {
+            let _ = come_back(helper, self.usual);
+        }
+    }
+}
+
+struct SteppedBack {
+    thread: ThreadId,
+    urgency: Urgency,
+    /// For a CPU, until it stepped back.
+    waited_before: Duration,
+}
+
+/// What has stepped back and comes back.
+struct AllSteppedBack {
+    steps: Mutex<Vec<SteppedBack>>,
+    has_more: Condvar,
+}
+
+static STEPPED_BACK: AllSteppedBack = AllSteppedBack {
+    steps: Mutex::new(Vec::new()),
+    has_more: Condvar::new(),
+};
+
+impl AllSteppedBack {
+    fn lock(&self) -> MutexGuard<'_, Vec<SteppedBack>> {
+        self.steps.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Fetches back who waits for an idle CPU for too long. For a thread of its own.
+    fn watch(&self) -> ! {
+        let mut steps = self.lock();
+        loop {
+            let is_idle = |step: &SteppedBack| step.urgency == Urgency::WhenIdle;
+            steps = match steps.iter().any(is_idle) {
+                true => {
+                    let waited = self.has_more.wait_timeout(steps, MOST_WAITED);
+                    waited.unwrap_or_else(PoisonError::into_inner).0
+                }
+                false => {
+                    let waited = self.has_more.wait(steps);
+                    waited.unwrap_or_else(PoisonError::into_inner)
+                }
+            };
+            for step in steps.iter_mut().filter(|step| is_idle(step)) {
+                let waited = waited(step.thread);
+                if waited.is_none_or(|waited| waited >= step.waited_before + MOST_WAITED) {
+                    step.urgency = Urgency::Low;
+                    step_back_as(step.thread, Urgency::Low);
+                }
+            }
+        }
+    }
 }
 
 /// How long a thread has waited for a CPU, all in all; `None` if the kernel does not count that.
-fn waited(thread: libc::c_long) -> Option<Duration> {
+fn waited(thread: ThreadId) -> Option<Duration> {
     let text = std::fs::read_to_string(format!("/proc/self/task/{thread}/schedstat")).ok()?;
     let nanoseconds = text.split_whitespace().nth(1)?;
     Some(Duration::from_nanos(nanoseconds.parse().ok()?))
@@ -102,20 +244,41 @@ pub(crate) fn step_back(urgency: Urgency) {
 
 /// Gives a thread, 0 for the calling one, its urgency. What the system refuses, by a filter of system
 /// calls, is left.
-fn step_back_as(thread: libc::c_long, urgency: Urgency) {
-    let policy = match urgency {
-        Urgency::WhenIdle => libc::SCHED_IDLE,
-        Urgency::Low => libc::SCHED_BATCH,
-    };
-    let is_set = set_policy(thread, policy).is_ok();
-    if is_set && urgency == Urgency::Low {
-        // SAFETY: takes numbers alone. On Linux each thread has a nice value of its own.
-        unsafe { libc::syscall(libc::SYS_setpriority, libc::PRIO_PROCESS, thread, 10) };
+fn step_back_as(thread: ThreadId, urgency: Urgency) {
+    match urgency {
+        Urgency::WhenIdle => {
+            let _ = set_policy(thread, libc::SCHED_IDLE);
+        }
+        Urgency::Low => {
+            let _ = set_policy(thread, libc::SCHED_BATCH)
+                .and_then(|()| set_nice(thread, LOW_NICE.max(nice(thread))));
+        }
     }
 }
 
+fn come_back(thread: ThreadId, usual: Usual) -> io::Result<()> {
+    set_policy(thread, libc::SCHED_OTHER).and_then(|()| set_nice(thread, usual.nice))
+}
+
+/// The nice value of a thread, 0 for the calling one. On Linux each has its own.
+fn nice(thread: ThreadId) -> libc::c_int {
+    // SAFETY: takes numbers alone.
+    let nice = unsafe { libc::syscall(libc::SYS_getpriority, libc::PRIO_PROCESS, thread) };
+    // The system call has 40 to 1, and less than that for a thread that has gone.
+    match libc::c_int::try_from(nice) {
+        Ok(nice @ 1..=40) => 20 - nice,
+        _ => 0,
+    }
+}
+
+fn set_nice(thread: ThreadId, nice: libc::c_int) -> io::Result<()> {
+    // SAFETY: takes numbers alone.
+    let result = unsafe { libc::syscall(libc::SYS_setpriority, libc::PRIO_PROCESS, thread, nice) };
+    succeeded(result)
+}
+
 /// Has a thread, 0 for the calling one, scheduled by one of the policies without priorities.
-fn set_policy(thread: libc::c_long, policy: libc::c_int) -> io::Result<()> {
+fn set_policy(thread: ThreadId, policy: libc::c_int) -> io::Result<()> {
     let priority: libc::c_int = 0;
     // Not by the C library, as musl's function refuses.
     // SAFETY: the third argument points to a `sched_param`, which is an int, that outlives the call.
@@ -127,6 +290,10 @@ fn set_policy(thread: libc::c_long, policy: libc::c_int) -> io::Result<()> {
             &raw const priority,
         )
     };
+    succeeded(result)
+}
+
+fn succeeded(result: libc::c_long) -> io::Result<()> {
     match result {
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()),
@@ -136,6 +303,10 @@ fn set_policy(thread: libc::c_long, policy: libc::c_int) -> io::Result<()> {
 // Threads are put on CPUs by what the server has.
 #[cfg(all(test, feature = "server"))]
 mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::sync::mpsc::channel;
+    use std::time::Instant;
+
     use super::*;
 
     /// The policy and the nice value of this thread, as the kernel shows them.
@@ -147,55 +318,108 @@ mod tests {
     }
 
     #[test]
-    fn work_has_its_urgency_and_its_caller_keeps_its_own() {
-        let own = shown();
-        let policy = if can_be_fetched_back() { "5" } else { "3" };
-        assert_eq!(run(Urgency::WhenIdle, shown).0, policy);
-        let (policy, nice) = run(Urgency::Low, shown);
-        assert_eq!(policy, "3");
-        assert!(nice.parse::<i32>().unwrap() >= 10, "{nice}");
-        assert_eq!(shown(), own);
+    fn a_thread_has_the_urgency_of_its_work_and_comes_back_where_it_may() {
+        let before = shown();
+        for usual in [coming_back(), None] {
+            let (during, after) = std::thread::spawn(move || {
+                let urgencies = [Urgency::WhenIdle, Urgency::Low];
+                let during = urgencies.map(|urgency| run_as(usual, urgency, None, shown));
+                (during, shown())
+            })
+            .join()
+            .unwrap();
+            let low = ("3".to_owned(), "10".to_owned());
+            let idle = ("5".to_owned(), "0".to_owned());
+            match usual {
+                Some(_) => assert_eq!((during, after), ([idle, low], before.clone())),
+                None => assert_eq!((during, after), ([low.clone(), low.clone()], low)),
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_done_aside_is_low_and_its_caller_is_not() {
+        let before = shown();
+        let (policy, nice) = run_aside(shown);
+        assert_eq!((&*policy, &*nice), ("3", "10"));
+        assert_eq!(shown(), before);
     }
 
     /// As it has to be where all CPUs are busy without a pause.
     #[test]
     fn what_waits_for_a_cpu_for_too_long_is_fetched_back_and_what_sleeps_is_not() {
-        if !can_be_fetched_back() {
-            return;
-        }
-        let policy = run(Urgency::WhenIdle, || {
+        let if_idle = |policy| coming_back().map_or("3", |_| policy);
+        let after_sleep = || {
             std::thread::sleep(MOST_WAITED * 3);
             shown().0
-        });
-        assert_eq!(policy, "5");
+        };
+        let policy = scope(|scope| scope.spawn(|| run(Urgency::WhenIdle, after_sleep)).join());
+        assert_eq!(policy.unwrap(), if_idle("5"));
         // On one CPU with a thread that leaves it nothing.
         let cpu = core_affinity::get_core_ids().unwrap()[0];
-        let is_over = std::sync::atomic::AtomicBool::new(false);
-        let end = std::time::Instant::now() + Duration::from_secs(30);
-        let policy = scope(|scope| {
+        let is_over = AtomicBool::new(false);
+        let end = Instant::now() + Duration::from_secs(30);
+        let (before, after) = scope(|scope| {
             scope.spawn(|| {
                 core_affinity::set_for_current(cpu);
-                while !is_over.load(std::sync::atomic::Ordering::Relaxed) {
+                while !is_over.load(Ordering::Relaxed) {
                     std::hint::spin_loop();
                 }
             });
-            let policy = run(Urgency::WhenIdle, || {
+            let starved = || {
+                let before = shown().0;
                 core_affinity::set_for_current(cpu);
-                while shown().0 == "5" && std::time::Instant::now() < end {}
-                shown().0
-            });
-            is_over.store(true, std::sync::atomic::Ordering::Relaxed);
-            policy
+                while shown().0 == "5" && Instant::now() < end {}
+                (before, shown().0)
+            };
+            let policies = scope.spawn(move || run(Urgency::WhenIdle, starved)).join();
+            is_over.store(true, Ordering::Relaxed);
+            policies.unwrap()
         });
-        assert_eq!(policy, "3");
+        assert_eq!((&*before, &*after), (if_idle("5"), "3"));
+    }
+
+    #[test]
+    fn who_helps_has_the_urgency_of_the_work_while_there_is_any() {
+        let (tell, told) = channel();
+        let (ask, asked) = channel::<()>();
+        let helping = std::thread::spawn(move || {
+            let _ = tell.send(gettid().to_string());
+            while asked.recv().is_ok() {
+                let _ = tell.send(shown().0);
+            }
+        });
+        let helper = told.recv().unwrap().parse().unwrap();
+        let policy = || {
+            ask.send(()).unwrap();
+            told.recv().unwrap()
+        };
+        assert_eq!(policy(), "0");
+        let work = |work: &dyn Fn() -> String| {
+            run_as(coming_back(), Urgency::WhenIdle, Some(helper), work)
+        };
+        let (idle, at_last) = coming_back().map_or(("3", "3"), |_| ("5", "0"));
+        let meanwhile = work(&|| {
+            // As two that run at the same time.
+            assert_eq!(work(&policy), idle);
+            policy()
+        });
+        assert_eq!((&*meanwhile, &*policy()), (idle, at_last));
+        drop(ask);
+        helping.join().unwrap();
     }
 
     #[test]
     fn what_goes_wrong_in_the_work_goes_wrong_for_its_caller() {
-        let caught = std::panic::catch_unwind(|| run(Urgency::Low, || panic!("as wanted")));
-        assert_eq!(
-            *caught.unwrap_err().downcast::<&str>().unwrap(),
-            "as wanted"
-        );
+        let caught = std::panic::catch_unwind(|| run_aside(|| panic!("as wanted")));
+        let said = caught.unwrap_err();
+        assert_eq!(*said.downcast::<&str>().unwrap(), "as wanted");
+        let policies = std::thread::spawn(|| {
+            let before = shown().0;
+            let caught = std::panic::catch_unwind(|| run(Urgency::WhenIdle, || panic!("too")));
+            (before, caught.is_err(), shown().0)
+        });
+        let after = coming_back().map_or("3", |_| "0").to_owned();
+        assert_eq!(policies.join().unwrap(), ("0".to_owned(), true, after));
     }
 }

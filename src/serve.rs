@@ -725,6 +725,18 @@ fn raise_descriptor_limit() {
     }
 }
 
+/// Lets threads that stand behind others for a while come back afterwards, as they could before.
+fn keep_usual_nice_value() {
+    // 20 less the nice value.
+    const USUAL: u64 = 20;
+    if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NICE)
+        && soft < USUAL
+    {
+        // Without CAP_SYS_RESOURCE it is refused, and they stay where they are.
+        let _ = setrlimit(Resource::RLIMIT_NICE, USUAL, hard.max(USUAL));
+    }
+}
+
 impl Privileges {
     /// Gives up all others. To be called once everything is opened.
     fn drop_to(&self) -> Result<(), Box<dyn Error>> {
@@ -741,6 +753,7 @@ impl Privileges {
             if self.group.is_none() {
                 setgroups(&[]).map_err(|error| format!("cannot give up groups: {error}"))?;
             }
+            keep_usual_nice_value();
             setuid(user).map_err(|error| format!("cannot become user {user}: {error}"))?;
         }
         Ok(())

@@ -223,6 +223,14 @@ fn privileges_are_dropped_once_everything_is_opened() {
             "{status}"
         );
     }
+    // Its threads may come back to their nice value where root may allow for that: CAP_SYS_RESOURCE.
+    let own = fs::read_to_string("/proc/self/status").unwrap();
+    let capabilities = own.lines().find_map(|line| line.strip_prefix("CapEff:\t"));
+    let capabilities = u64::from_str_radix(capabilities.unwrap(), 16).unwrap();
+    let limits = fs::read_to_string(format!("/proc/{pid}/limits")).unwrap();
+    let nice = limits.lines().find(|line| line.starts_with("Max nice"));
+    let is_raised = nice.unwrap().split_whitespace().nth(3) == Some("20");
+    assert_eq!(is_raised, capabilities & 1 << 24 != 0, "{limits}");
     manager.signal(Signal::SIGUSR2);
     let pid = Pid::from_raw(manager.told("MAINPID=").parse().unwrap());
     manager.pids.push(pid);

@@ -88,6 +88,11 @@ struct Owner {
     commands: UnboundedSender<Command>,
     /// `None` once it has been joined.
     thread: Mutex<Option<JoinHandle<()>>>,
+    #[cfg_attr(
+        not(feature = "remediation"),
+        expect(dead_code, reason = "sources ask for it")
+    )]
+    thread_id: Option<i32>,
     endpoints: Mutex<Vec<Weak<Shared>>>,
     next_endpoint: AtomicU64,
     config: OutboundConfig,
@@ -101,16 +106,23 @@ impl Outbound {
     ///
     /// If the system has no thread or no descriptors left.
     pub fn start(config: OutboundConfig) -> io::Result<Self> {
-        let (commands, thread) = thread::start()?;
+        let started = thread::start()?;
         Ok(Self {
             owner: Arc::new(Owner {
-                commands,
-                thread: Mutex::new(Some(thread)),
+                commands: started.commands,
+                thread: Mutex::new(Some(started.thread)),
+                thread_id: started.id,
                 endpoints: Mutex::default(),
                 next_endpoint: AtomicU64::new(0),
                 config,
             }),
         })
+    }
+
+    /// What the kernel calls the thread, for whoever changes its urgency.
+    #[cfg(feature = "remediation")]
+    pub(crate) fn thread_id(&self) -> Option<i32> {
+        self.owner.thread_id
     }
 
     /// Somewhere to make calls to, with connections, limits and a breaker of its own. Nothing is

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::mpsc::sync_channel;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -43,7 +44,15 @@ pub(super) struct NewEndpoint {
     pub(super) shared: Arc<Shared>,
 }
 
-pub(super) fn start() -> io::Result<(UnboundedSender<Command>, JoinHandle<()>)> {
+/// What there is of a thread that was started.
+pub(super) struct Started {
+    pub(super) commands: UnboundedSender<Command>,
+    pub(super) thread: JoinHandle<()>,
+    /// What the kernel calls it; `None` where there is no /proc to say so.
+    pub(super) id: Option<i32>,
+}
+
+pub(super) fn start() -> io::Result<Started> {
     let runtime = Builder::new_current_thread()
         .enable_io()
         .enable_time()
@@ -51,10 +60,24 @@ pub(super) fn start() -> io::Result<(UnboundedSender<Command>, JoinHandle<()>)> 
         .thread_name("ringspoa-names")
         .build()?;
     let (sender, receiver) = unbounded_channel();
+    let (tell_id, id) = sync_channel(1);
     let thread = std::thread::Builder::new()
         .name("ringspoa-outbound".to_owned())
-        .spawn(move || run(runtime, receiver))?;
-    Ok((sender, thread))
+        .spawn(move || {
+            let _ = tell_id.send(own_id());
+            run(runtime, receiver);
+        })?;
+    Ok(Started {
+        commands: sender,
+        thread,
+        id: id.recv().unwrap_or_default(),
+    })
+}
+
+/// What the kernel calls this thread.
+fn own_id() -> Option<i32> {
+    let link = std::fs::read_link("/proc/thread-self").ok()?;
+    link.file_name()?.to_str()?.parse().ok()
 }
 
 fn run(runtime: Runtime, commands: UnboundedReceiver<Command>) {

@@ -8,7 +8,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crate::agents::remediation::{GeoDatabase, GeoDatabases, SnapshotCell};
-use crate::background::{Urgency, run, step_back};
+use crate::background::{Urgency, run_aside, step_back};
 
 use super::bell::Bell;
 use super::files::Stamp;
@@ -121,7 +121,7 @@ impl GeoFiles {
     /// As [`start`](Self::start).
     pub fn check(config: &GeoConfig) -> Result<(), GeoFault> {
         // A server that reloads answers meanwhile.
-        run(Urgency::Low, || Keeper::new(config).map(drop))
+        run_aside(|| Keeper::new(config).map(drop))
     }
 
     /// The databases in force, for the readers of cores.

@@ -35,7 +35,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crate::agents::remediation::{DecisionStore, SnapshotCell, Source, SourceId};
-use crate::background::{Urgency, run};
+use crate::background::run_aside;
 use crate::outbound::{Outbound, OutboundConfig};
 
 pub use config::{
@@ -139,7 +139,7 @@ impl Sources {
     /// As [`start`](Self::start).
     pub fn check(config: SourcesConfig) -> Result<(), SourcesError> {
         // A server that reloads answers meanwhile.
-        run(Urgency::Low, || Prepared::new(config).map(drop))
+        run_aside(|| Prepared::new(config).map(drop))
     }
 
     /// What these settings come to while nothing runs: decisions of files as they are now, and those of
@@ -247,6 +247,7 @@ impl Sources {
                         source,
                         config: *config,
                         endpoint,
+                        helper: sources.outbound.as_ref().and_then(Outbound::thread_id),
                         state,
                         bell: Arc::clone(&bell),
                         events: sources.events.clone(),

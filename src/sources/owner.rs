@@ -338,12 +338,18 @@ impl Owner {
                     answer,
                     reply,
                 }) => {
-                    let taken = match self.urgency(source, answer.pull()) {
-                        Some(urgency) => run(urgency, || self.take_answer(source, &answer)),
-                        None => self.take_answer(source, &answer),
+                    let urgency = self.urgency(source, answer.pull());
+                    let take = || {
+                        let taken = self.take_answer(source, &answer);
+                        // Before the reply, on which the next answer may be read, and as urgent as taking
+                        // it: that is milliseconds.
+                        drop(answer);
+                        taken
                     };
-                    // Before the reply, on which the next answer may be read.
-                    drop(answer);
+                    let taken = match urgency {
+                        Some(urgency) => run(urgency, take),
+                        None => take(),
+                    };
                     // If the thread has gone, it wants none.
                     let _ = reply.send(taken);
                 }
@@ -353,11 +359,16 @@ impl Owner {
                     batch,
                     reply,
                 }) => {
-                    let taken = match self.urgency(source, Pull::Full) {
-                        Some(urgency) => run(urgency, || self.take_file(source, &path, &batch)),
-                        None => self.take_file(source, &path, &batch),
+                    let urgency = self.urgency(source, Pull::Full);
+                    let take = || {
+                        let taken = self.take_file(source, &path, &batch);
+                        drop(batch);
+                        taken
                     };
-                    drop(batch);
+                    let taken = match urgency {
+                        Some(urgency) => run(urgency, take),
+                        None => take(),
+                    };
                     let _ = reply.send(taken);
                 }
                 Ok(Event::FileIsGone { source, path }) => self.drop_file(source, path),

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Sender, sync_channel};
 use std::time::{Duration, Instant};
 
-use crate::background::{Urgency, run};
+use crate::background::{Urgency, run_with_helper};
 use crate::outbound::{
     Endpoint, EndpointConfig, EndpointError, Method, Outbound, OutboundFault, Phase, Request,
     StreamTimeouts, TlsConfig,
@@ -150,6 +150,8 @@ pub(super) struct Puller {
     pub(super) source: usize,
     pub(super) config: LapiConfig,
     pub(super) endpoint: Endpoint,
+    /// The thread that takes answers off the network, by the kernel's number.
+    pub(super) helper: Option<i32>,
     pub(super) state: Arc<SourceState>,
     pub(super) bell: Arc<Bell>,
     pub(super) events: Sender<Event>,
@@ -237,7 +239,7 @@ impl Puller {
             }
         };
         let pulled = match urgency {
-            Some(urgency) => run(urgency, || self.pull(pull, memory)),
+            Some(urgency) => run_with_helper(urgency, self.helper, || self.pull(pull, memory)),
             None => self.pull(pull, memory),
         };
         match pulled {
