@@ -146,11 +146,15 @@ impl Step {
         let stepped_back = |thread| SteppedBack {
             thread,
             urgency,
-            waited_before: waited(thread).unwrap_or_default(),
+            waited_before: None,
         };
-        STEPPED_BACK.lock().extend(step.threads().map(stepped_back));
-        if urgency == Urgency::WhenIdle {
-            STEPPED_BACK.has_more.notify_one();
+        let mut steps = STEPPED_BACK.lock();
+        let is_watched = steps.iter().any(SteppedBack::waits_for_idle);
+        steps.extend(step.threads().map(stepped_back));
+        drop(steps);
+        if urgency == Urgency::WhenIdle && !is_watched {
+            // All who watch, if it became somebody else.
+            STEPPED_BACK.has_more.notify_all();
         }
         step.threads()
             .for_each(|thread| step_back_as(thread, urgency));
@@ -184,8 +188,14 @@ impl Drop for Step {
 struct SteppedBack {
     thread: ThreadId,
     urgency: Urgency,
-    /// For a CPU, until it stepped back.
-    waited_before: Duration,
+    /// For a CPU, until it was looked at first.
+    waited_before: Option<Duration>,
+}
+
+impl SteppedBack {
+    fn waits_for_idle(&self) -> bool {
+        self.urgency == Urgency::WhenIdle
+    }
 }
 
 /// What has stepped back and comes back.
@@ -208,20 +218,22 @@ impl AllSteppedBack {
     fn watch(&self) -> ! {
         let mut steps = self.lock();
         loop {
-            let is_idle = |step: &SteppedBack| step.urgency == Urgency::WhenIdle;
-            steps = match steps.iter().any(is_idle) {
-                true => {
-                    let waited = self.has_more.wait_timeout(steps, MOST_WAITED);
-                    waited.unwrap_or_else(PoisonError::into_inner).0
-                }
-                false => {
-                    let waited = self.has_more.wait(steps);
-                    waited.unwrap_or_else(PoisonError::into_inner)
-                }
-            };
-            for step in steps.iter_mut().filter(|step| is_idle(step)) {
+            if !steps.iter().any(SteppedBack::waits_for_idle) {
+                let has_more = self.has_more.wait(steps);
+                steps = has_more.unwrap_or_else(PoisonError::into_inner);
+                continue;
+            }
+            // Not looked at as they begin: that takes as long as many an answer.
+            let has_more = self.has_more.wait_timeout(steps, MOST_WAITED);
+            let (guard, timeout) = has_more.unwrap_or_else(PoisonError::into_inner);
+            steps = guard;
+            if !timeout.timed_out() {
+                continue;
+            }
+            for step in steps.iter_mut().filter(|step| step.waits_for_idle()) {
                 let waited = waited(step.thread);
-                if waited.is_none_or(|waited| waited >= step.waited_before + MOST_WAITED) {
+                let before = step.waited_before.get_or_insert(waited.unwrap_or_default());
+                if waited.is_none_or(|waited| waited >= *before + MOST_WAITED) {
                     step.urgency = Urgency::Low;
                     step_back_as(step.thread, Urgency::Low);
                 }
