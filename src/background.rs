@@ -5,11 +5,11 @@
 //! milliseconds, before the other gets its turn. So it has to say that it can wait, and be fetched back
 //! where it would wait for too long.
 
-use std::io;
+use std::io::{self, Read};
 use std::panic::resume_unwind;
 use std::sync::mpsc::sync_channel;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread::{Builder, scope};
+use std::thread::{Builder, scope, yield_now};
 use std::time::Duration;
 
 use nix::libc;
@@ -67,6 +67,31 @@ fn run_as<T>(
         }
     };
     work()
+}
+
+/// A reader with which work that is done when idle lets others go first, each time it asks for more.
+///
+/// A thread that waits for an idle CPU has had next to nothing of it, so that by the scheduler's account it
+/// can be its turn before that of one with all the weight, until the next tick. Who yields is charged.
+pub(crate) struct Yielding<R> {
+    input: R,
+    urgency: Option<Urgency>,
+}
+
+impl<R> Yielding<R> {
+    /// Without urgency for work that is waited for.
+    pub(crate) const fn new(input: R, urgency: Option<Urgency>) -> Self {
+        Self { input, urgency }
+    }
+}
+
+impl<R: Read> Read for Yielding<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.urgency == Some(Urgency::WhenIdle) {
+            yield_now();
+        }
+        self.input.read(buffer)
+    }
 }
 
 /// Does `Low` work for a thread that has other things to do, which it waits with.
@@ -158,6 +183,8 @@ impl Step {
         }
         step.threads()
             .for_each(|thread| step_back_as(thread, urgency));
+        // Who has been woken since this thread was would wait for the next tick otherwise.
+        yield_now();
         step
     }
 

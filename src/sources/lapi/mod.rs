@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Sender, sync_channel};
 use std::time::{Duration, Instant};
 
-use crate::background::{Urgency, run_with_helper};
+use crate::background::{Urgency, Yielding, run_with_helper};
 use crate::outbound::{
     Endpoint, EndpointConfig, EndpointError, Method, Outbound, OutboundFault, Phase, Request,
     StreamTimeouts, TlsConfig,
@@ -239,8 +239,8 @@ impl Puller {
             }
         };
         let pulled = match urgency {
-            Some(urgency) => run_with_helper(urgency, self.helper, || self.pull(pull, memory)),
-            None => self.pull(pull, memory),
+            Some(own) => run_with_helper(own, self.helper, || self.pull(pull, urgency, memory)),
+            None => self.pull(pull, urgency, memory),
         };
         match pulled {
             Ok(()) => {
@@ -265,7 +265,7 @@ impl Puller {
         }
     }
 
-    fn pull(&self, pull: Pull, memory: &mut Memory) -> Result<(), Fault> {
+    fn pull(&self, pull: Pull, urgency: Option<Urgency>, memory: &mut Memory) -> Result<(), Fault> {
         let lost = |text: String| Fault {
             text,
             may_have_answered: true,
@@ -295,6 +295,7 @@ impl Puller {
             200 => {}
             status => return Err(self.refused(status)),
         }
+        let stream = Yielding::new(stream, urgency);
         let answer = Answer::read_with_pace(stream, rules, timeouts.progress)
             .map_err(|error| lost(format!("the answer is not taken: {}", error.reason)))?;
         if let Some(first) = answer.first_bad() {
