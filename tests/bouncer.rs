@@ -1,7 +1,9 @@
 //! The agent of CrowdSec's messages as a whole: decisions from a store, questions over HTTP to stubs of a
 //! captcha provider and of AppSec, answers by ticket.
 
-use std::io::{BufRead, BufReader, Read, Write};
+mod asked;
+
+use std::io::{BufReader, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -18,6 +20,8 @@ use ringspoa::agents::remediation::{
 };
 use ringspoa::outbound::{Outbound, OutboundConfig};
 use ringspoa::{Ack, Agent, Harness, Headers};
+
+use asked::next_request;
 
 /// What HAProxy waits is longer, what the stubs below take when they are stuck is much longer.
 const DEADLINE: Duration = Duration::from_millis(400);
@@ -82,24 +86,7 @@ fn serve(
     answer: &dyn Fn(&Seen) -> (u16, String),
 ) {
     let mut reader = BufReader::new(socket);
-    loop {
-        let mut head = String::new();
-        while !head.ends_with("\r\n\r\n") {
-            match reader.read_line(&mut head) {
-                Ok(1..) => {}
-                _ => return,
-            }
-        }
-        let head = head.to_ascii_lowercase();
-        let len = head
-            .lines()
-            .find_map(|line| line.strip_prefix("content-length:")?.trim().parse().ok())
-            .unwrap_or(0);
-        let mut body = vec![0; len];
-        if reader.read_exact(&mut body).is_err() {
-            return;
-        }
-        let body = String::from_utf8_lossy(&body).into_owned();
+    while let Some((head, body)) = next_request(&mut reader) {
         count.fetch_add(1, Ordering::SeqCst);
         if is_stuck.load(Ordering::SeqCst) {
             thread::sleep(STUCK);

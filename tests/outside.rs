@@ -1,5 +1,6 @@
 //! AppSec and providers of captchas that fail, in the binary: what is logged, and what is counted.
 
+mod asked;
 mod handshake;
 
 use std::fs;
@@ -12,6 +13,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use asked::next_request;
 use handshake::shake_hands;
 use ringspoa::spop::{Argument, Frame, FrameId, NotifyWriter, StreamId, TypedData};
 
@@ -51,21 +53,7 @@ impl Stub {
 
 fn answer(mut socket: &TcpStream, status: &AtomicU16, body: &str) {
     let mut reader = BufReader::new(socket);
-    loop {
-        let (mut head, mut len) = (String::new(), 0);
-        while !head.ends_with("\r\n\r\n") {
-            if reader.read_line(&mut head).unwrap_or(0) == 0 {
-                return;
-            }
-        }
-        for line in head.to_ascii_lowercase().lines() {
-            if let Some(value) = line.strip_prefix("content-length:") {
-                len = value.trim().parse().unwrap();
-            }
-        }
-        if reader.read_exact(&mut vec![0; len]).is_err() {
-            return;
-        }
+    while next_request(&mut reader).is_some() {
         let status = status.load(Ordering::SeqCst);
         if status == SILENT {
             thread::sleep(PATIENCE);

@@ -1,6 +1,6 @@
 //! Captchas, with a stub of a provider: no provider is asked from here.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufReader, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
@@ -10,6 +10,7 @@ use ringspoa::agents::challenge::messages::{
 };
 use serde_json::{Value, json};
 
+use crate::asked::next_request;
 use crate::site::{Browser, Site, challenge_text, pow, response, settings};
 
 /// A stub of a provider, on loopback. It ends with the test's process.
@@ -60,23 +61,7 @@ impl StubProvider {
 
 fn serve(socket: &TcpStream, shared: &(Mutex<State>, Condvar), hostname: Option<&str>) {
     let mut reader = BufReader::new(socket);
-    loop {
-        let mut head = String::new();
-        while !head.ends_with("\r\n\r\n") {
-            match reader.read_line(&mut head) {
-                Ok(1..) => {}
-                _ => return,
-            }
-        }
-        let head = head.to_ascii_lowercase();
-        let len = head
-            .lines()
-            .find_map(|line| line.strip_prefix("content-length:")?.trim().parse().ok());
-        let mut body = vec![0; len.unwrap_or(0)];
-        if reader.read_exact(&mut body).is_err() {
-            return;
-        }
-        let body = String::from_utf8(body).unwrap();
+    while let Some((_, body)) = next_request(&mut reader) {
         let is_good = body.contains("response=good");
         let is_broken = body.contains("response=broken");
         let is_own_fault = body.contains("response=secret");

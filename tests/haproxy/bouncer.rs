@@ -2,7 +2,7 @@
 //! bouncer: who is turned away, who gets a captcha, and what holds without an agent.
 
 use std::fs;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufReader, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 
+use crate::asked::next_request;
 use crate::fixture::{Binary, Folder, Haproxy, Version, wait_for};
 use crate::http::{Request, Response};
 use crate::lapi::{KEY, Lapi};
@@ -80,23 +81,9 @@ fn answer(mut stream: &TcpStream, judge: Judge) {
     let timeout = Some(Duration::from_secs(2));
     stream.set_read_timeout(timeout).expect("a timeout");
     let mut reader = BufReader::new(stream);
-    let mut head = String::new();
-    while !head.ends_with("\r\n\r\n") {
-        match reader.read_line(&mut head) {
-            Ok(1..) => {}
-            _ => return,
-        }
-    }
-    let head = head.to_ascii_lowercase();
-    let len = head.lines().find_map(|line| {
-        let (_, len) = line.split_once("content-length:")?;
-        len.trim().parse().ok()
-    });
-    let mut body = vec![0; len.unwrap_or(0)];
-    if reader.read_exact(&mut body).is_err() {
+    let Some((head, body)) = next_request(&mut reader) else {
         return;
-    }
-    let body = String::from_utf8_lossy(&body);
+    };
     let (status, text) = judge(&head, &body);
     let _ = write!(
         stream,
@@ -141,6 +128,15 @@ impl Agent {
         let listen = format!("unix:{}", self.folder.file("spop.sock").display());
         let config = self.config.display().to_string();
         Binary::start(&self.folder, &listen, &["--config", &config])
+    }
+
+    /// With AppSec, and with more time for the stubs than they ever need: without a word of theirs a request
+    /// passes.
+    fn start_patient(&self, provider: &ProviderStub, appsec: &ProviderStub) -> Binary {
+        let text = settings_with_appsec(&self.list, provider.address, appsec.address);
+        let text = text.replace("350ms", "4s").replace("= 400", "= 4500");
+        fs::write(&self.config, text).expect("a file of ours");
+        self.start()
     }
 }
 
@@ -636,14 +632,7 @@ pub(crate) fn no_length_is_a_way_past_the_agent(version: Version) {
     let stub = ProviderStub::start();
     let appsec = ProviderStub::judging(judged_by_appsec);
     let agent = Agent::prepare(&stub, "192.0.2.1,ban\n192.0.2.2,captcha\n");
-    let text = settings_with_appsec(&agent.list, stub.address, appsec.address);
-    // The stub is not to be late: without its word a request passes.
-    fs::write(
-        &agent.config,
-        text.replace("350ms", "4s").replace("= 400", "= 4500"),
-    )
-    .expect("a file of ours");
-    let binary = agent.start();
+    let binary = agent.start_patient(&stub, &appsec);
     for (sample, refused) in [("crowdsec.cfg", 431), ("crowdsec-fail-closed.cfg", 503)] {
         for size in [16_384, 131_072, 262_144] {
             let bufsize = format!("    tune.bufsize {size}\n");
@@ -701,14 +690,7 @@ pub(crate) fn no_body_is_judged_by_its_beginning(version: Version) {
     let stub = ProviderStub::start();
     let appsec = ProviderStub::judging(judged_by_appsec);
     let agent = Agent::prepare(&stub, "192.0.2.1,ban\n");
-    let text = settings_with_appsec(&agent.list, stub.address, appsec.address);
-    // The stub is not to be late: without its word a request passes.
-    fs::write(
-        &agent.config,
-        text.replace("350ms", "4s").replace("= 400", "= 4500"),
-    )
-    .expect("a file of ours");
-    let binary = agent.start();
+    let binary = agent.start_patient(&stub, &appsec);
     for sample in ["crowdsec.cfg", "crowdsec-fail-closed.cfg"] {
         let haproxy = start(version, sample, &agent.folder);
         wait_for_status(&haproxy, FREE, 200);

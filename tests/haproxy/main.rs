@@ -18,6 +18,8 @@
 //! | `fixture`, `http` | processes and configuration; a client |
 #![cfg(all(feature = "server", feature = "cli"))]
 
+#[path = "../asked/mod.rs"]
+mod asked;
 mod bouncer;
 mod captcha;
 mod challenge;
