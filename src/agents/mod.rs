@@ -1,7 +1,6 @@
 //! The agents built into the binary: pure functions over loaded tables.
 //!
-//! Beside them what several have in common: hosts and their patterns, questions to others (`outside`),
-//! providers of captchas (`provider`), forms, and secrets of configurations.
+//! Beside them, in `common`, what several need.
 
 #![forbid(unsafe_code)]
 
@@ -16,37 +15,5 @@ pub mod challenge;
         reason = "some of it is of remediation alone"
     )
 )]
-mod form;
-#[cfg(any(feature = "challenge", feature = "remediation"))]
-#[cfg_attr(
-    not(feature = "remediation"),
-    allow(
-        dead_code,
-        unreachable_pub,
-        reason = "some of it is of remediation alone"
-    )
-)]
-mod hosts;
-#[cfg(any(feature = "challenge", feature = "remediation"))]
-#[cfg_attr(
-    not(feature = "remediation"),
-    allow(
-        dead_code,
-        unreachable_pub,
-        reason = "some of it is of remediation alone"
-    )
-)]
-mod outside;
-#[cfg(any(feature = "challenge", feature = "remediation"))]
-#[cfg_attr(
-    not(feature = "remediation"),
-    allow(
-        dead_code,
-        unreachable_pub,
-        reason = "some of it is of remediation alone"
-    )
-)]
-mod provider;
+mod common;
 pub mod remediation;
-#[cfg(any(feature = "challenge", feature = "remediation"))]
-mod secret;

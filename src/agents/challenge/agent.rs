@@ -25,7 +25,7 @@ use super::token::Reason;
 use super::verifier::Verifier;
 use super::work::Pressure;
 use crate::agent::{Agent, AgentError, Reply, Router, Ticket};
-use crate::agents::outside::{outbound_request, outside_result};
+use crate::agents::common::outside::{outbound_request, outside_result};
 use crate::message::{Var, VariableType};
 use crate::outbound::{Endpoint, EndpointConfig, EndpointError, Outbound};
 use crate::spop::EncodeError;

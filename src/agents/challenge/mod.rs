@@ -57,7 +57,7 @@ mod token;
 mod verifier;
 mod work;
 
-pub use super::hosts::{HostPattern, PatternError, PatternFault};
+pub use super::common::hosts::{HostPattern, PatternError, PatternFault};
 pub use agent::{ChallengeAgent, Clock, StartError};
 pub use binding::{BindingError, BindingRules, Tags, Visit};
 pub use challenge::{
@@ -93,8 +93,8 @@ pub use token::{
     Class, Flags, Reason, Refusal, TOKEN_LEN, TOKEN_TEXT_LEN, Token, TokenId, TokenText,
 };
 
-pub use crate::agents::outside::{EndpointId, EndpointKind, EndpointNeed, OutsideRequest};
-pub use crate::agents::secret::Secret;
+pub use crate::agents::common::outside::{EndpointId, EndpointKind, EndpointNeed, OutsideRequest};
+pub use crate::agents::common::secret::Secret;
 pub use work::AdaptiveWork;
 
 /// How far the clocks of two agents may be apart, in seconds: what is from further in the future does not

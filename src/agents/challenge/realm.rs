@@ -18,10 +18,10 @@ use super::settings::{
     Prefix, RealmSettings, SettingsError,
 };
 use super::work::AdaptiveWork;
-use crate::agents::hosts::HostPattern;
-use crate::agents::outside::{EndpointId, EndpointKind, EndpointNeed, Endpoints};
-use crate::agents::provider::Provider;
-use crate::agents::secret::Secret;
+use crate::agents::common::hosts::HostPattern;
+use crate::agents::common::outside::{EndpointId, EndpointKind, EndpointNeed, Endpoints};
+use crate::agents::common::provider::Provider;
+use crate::agents::common::secret::Secret;
 
 /// The realm that serves names which no other has.
 const DEFAULT_REALM: &str = "default";

@@ -6,7 +6,7 @@
 use std::fmt;
 use std::net::Ipv6Addr;
 
-use crate::agents::hosts::{HostPattern, HostTable};
+use crate::agents::common::hosts::{HostPattern, HostTable};
 
 /// The longest host, in bytes: what names may have, with what some write around them.
 const MAX_HOST_LEN: usize = 255;

@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use serde::de::{self, Deserializer, MapAccess, SeqAccess, Visitor};
 
+use crate::agents::common::secret::Secret;
 use crate::agents::remediation::rfc_3339;
-use crate::agents::secret::Secret;
 
 /// The table `[challenge]`.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]

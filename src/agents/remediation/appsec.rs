@@ -11,10 +11,10 @@ use super::dataset::Remediation;
 use super::problem::{Problems, shown};
 use super::settings::AppSecSettings;
 use super::words::{CHALLENGE, RemediationWords};
-use crate::agents::outside::{
+use crate::agents::common::outside::{
     EndpointId, EndpointKind, Endpoints, NoAnswer, OutsideRequest, OutsideResult,
 };
-use crate::agents::secret::Secret;
+use crate::agents::common::secret::Secret;
 use crate::message::Headers;
 
 const DEFAULT_TIMEOUT: Duration = Duration::from_millis(200);

@@ -17,10 +17,10 @@ use super::messages::{CrowdsecHttpBody, CrowdsecHttpNoBody, CrowdsecTcp, HttpReq
 use super::policy::Policy;
 use super::words::CHALLENGE;
 use crate::agent::{Agent, AgentError, Reply, Router, SparseLog, Ticket};
-use crate::agents::outside::{
+use crate::agents::common::outside::{
     EndpointKind, EndpointNeed, OutsideRequest, OutsideResult, outbound_request, outside_result,
 };
-use crate::agents::provider::ProviderAnswer;
+use crate::agents::common::provider::ProviderAnswer;
 use crate::outbound::{
     BreakerConfig, Endpoint, EndpointConfig, EndpointError, FailureKind, Outbound, OutboundError,
 };

@@ -38,17 +38,17 @@ mod table;
 mod words;
 
 #[cfg(feature = "remediation")]
-pub use super::form::{form_field, is_form};
+pub use super::common::form::{form_field, is_form};
 #[cfg(feature = "remediation")]
-pub use super::hosts::{HostPattern, HostTable, PatternError, PatternFault, host_name};
+pub use super::common::hosts::{HostPattern, HostTable, PatternError, PatternFault, host_name};
 #[cfg(feature = "remediation")]
-pub use super::outside::{
+pub use super::common::outside::{
     EndpointId, EndpointKind, EndpointNeed, NoAnswer, OutsideAnswer, OutsideRequest, OutsideResult,
 };
 #[cfg(feature = "remediation")]
-pub use super::provider::{Provider, ProviderAnswer, judge_provider};
+pub use super::common::provider::{Provider, ProviderAnswer, judge_provider};
 #[cfg(feature = "remediation")]
-pub use super::secret::Secret;
+pub use super::common::secret::Secret;
 pub use agent::RemediationAgent;
 #[cfg(feature = "remediation")]
 pub use appsec::{AppSec, AppSecFailure, AppSecVerdict, FailureAction, InspectedRequest};

@@ -10,8 +10,8 @@ use super::problem::{Problem, Problems};
 use super::settings::{AppSecSettings, HostSettings};
 use super::table::AddressTable;
 use super::words::RemediationWords;
-use crate::agents::hosts::{HostPattern, HostTable};
-use crate::agents::outside::{EndpointNeed, Endpoints};
+use crate::agents::common::hosts::{HostPattern, HostTable};
+use crate::agents::common::outside::{EndpointNeed, Endpoints};
 
 /// What is configured for a host.
 #[derive(Clone, Debug, Default)]

@@ -6,7 +6,7 @@
 
 use serde::Deserialize;
 
-use crate::agents::secret::{Secret, text};
+use crate::agents::common::secret::{Secret, text};
 
 /// One element of `hosts`, or a file of `hosts_dir`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]

@@ -15,8 +15,8 @@ use super::super::support_id::SupportId;
 use super::answer::{Answer, Outcome, ProviderOutcome, admit, push_next, refuse, retry_s};
 use super::log::{log_admitted, log_refused};
 use super::visit;
-use crate::agents::outside::{OutsideRequest, OutsideResult};
-use crate::agents::provider::{Asked, ProviderAnswer, judge_provider};
+use crate::agents::common::outside::{OutsideRequest, OutsideResult};
+use crate::agents::common::provider::{Asked, ProviderAnswer, judge_provider};
 
 /// A question to a provider, and what it is about.
 #[derive(Debug)]

@@ -5,8 +5,8 @@ use std::net::IpAddr;
 use super::{
     Captcha, CaptchaStatus, Claims, CookieAttributes, HostCaptcha, form_field, is_form, uuid_v4,
 };
-use crate::agents::outside::OutsideRequest;
-use crate::agents::provider::{Asked, ProviderAnswer};
+use crate::agents::common::outside::OutsideRequest;
+use crate::agents::common::provider::{Asked, ProviderAnswer};
 use crate::agents::remediation::dataset::Remediation;
 
 /// The longest solution that a provider is asked about, in bytes. Those of the known providers have some

@@ -19,11 +19,11 @@ use std::time::Duration;
 use super::dataset::Remediation;
 use super::problem::{Problems, shown};
 use super::settings::{BindingSettings, CaptchaSettings};
-use crate::agents::form::{form_field, is_form};
-use crate::agents::hosts::host_name;
-use crate::agents::outside::{EndpointId, EndpointKind, Endpoints};
-use crate::agents::provider::Provider;
-use crate::agents::secret::Secret;
+use crate::agents::common::form::{form_field, is_form};
+use crate::agents::common::hosts::host_name;
+use crate::agents::common::outside::{EndpointId, EndpointKind, Endpoints};
+use crate::agents::common::provider::Provider;
+use crate::agents::common::secret::Secret;
 
 use provider::provider_of_settings;
 

@@ -1,6 +1,6 @@
 //! The provider that settings of a captcha name.
 
-use crate::agents::provider::Provider;
+use crate::agents::common::provider::Provider;
 use crate::agents::remediation::problem::{Problems, shown};
 use crate::agents::remediation::settings::CustomProviderSettings;
 

@@ -18,7 +18,7 @@ use serde::de::{self, Deserializer, IgnoredAny, Visitor};
 use serde::{Deserialize, Serialize};
 use sha2::{Sha256, Sha384, Sha512};
 
-use crate::agents::secret::Secret;
+use crate::agents::common::secret::Secret;
 
 /// How far a visitor has come with a captcha.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use super::verdict::CaptchaCount;
 use super::{Facts, Listed, Lookup, Progress, Verdict};
-use crate::agents::outside::{NoAnswer, OutsideRequest, OutsideResult};
-use crate::agents::provider::{ProviderAnswer, judge_provider};
+use crate::agents::common::outside::{NoAnswer, OutsideRequest, OutsideResult};
+use crate::agents::common::provider::{ProviderAnswer, judge_provider};
 use crate::agents::remediation::appsec::{AppSec, AppSecFailure, AppSecVerdict};
 use crate::agents::remediation::captcha::{CaptchaAwaiting, CaptchaStep};
 use crate::agents::remediation::dataset::Remediation;
