@@ -56,8 +56,32 @@ const replaced = (text, pairs) => pairs.reduce((text, [from, to]) => {
   return text.replaceAll(from, to);
 }, text);
 
-// With so many agents of the same keys, and the sample's text changed as given.
-const start = async ({ agents = 1, settings = SETTINGS, changes = [] } = {}) => {
+// The samples, as they have to be changed to run here.
+const SAMPLES = {
+  challenge: {
+    prepare: file => execFileSync(RINGSPOA, ['page', '--config', file('ringspoa.toml'), '--site', 'Site of tests',
+      '--no-js', 'refresh', '--output', file('challenge.html')]),
+    changes: file => [
+      ['lf-file /etc/haproxy/challenge.html', `lf-file ${file('challenge.html')}`],
+      ['-f /etc/haproxy/challenge-never.lst', `-f ${path.join(ROOT, 'dist/challenge-never.lst')}`],
+      // A visitor of many tests, who comes from where a header says.
+      ['challenge-limits) ge 20', 'challenge-limits) ge 2000'],
+      ['challenge-limits) gt 120', 'challenge-limits) gt 12000'],
+      ['    # ---- Who has to prove it', '    http-request set-src req.hdr(x-from) if { req.hdr(x-from) -m found }\n    # ---- Who has to prove it'],
+    ],
+    secureBind: '# bind :443 ssl crt /etc/haproxy/site.pem',
+    processing: 'processing 100ms',
+  },
+  crowdsec: {
+    prepare: () => {},
+    changes: () => [['/usr/share/ringspoa/pages', path.join(ROOT, 'dist/pages')]],
+    processing: 'processing 500ms',
+  },
+};
+
+// One of the samples, with so many agents of the same settings, and its text changed as given.
+const start = async ({ sample = 'challenge', agents = 1, settings = SETTINGS, changes = [] } = {}) => {
+  const { prepare, changes: own, secureBind, processing } = SAMPLES[sample];
   const folder = fs.mkdtempSync(path.join(scratch, 'real-'));
   const file = name => path.join(folder, name);
   const site = { log: [] };
@@ -74,10 +98,11 @@ const start = async ({ agents = 1, settings = SETTINGS, changes = [] } = {}) => 
     });
   });
   await new Promise(done => app.listen(0, '127.0.0.1', done));
+  // Where what follows fails, nothing waits for it.
+  app.unref();
 
   fs.writeFileSync(file('ringspoa.toml'), settings);
-  execFileSync(RINGSPOA, ['page', '--config', file('ringspoa.toml'), '--site', 'Site of tests', '--no-js', 'refresh',
-    '--output', file('challenge.html')]);
+  prepare(file);
   const sockets = Array.from({ length: agents }, (_, number) => file(`spop-${number}.sock`));
   const started = [];
   site.startAgent = async number => {
@@ -99,22 +124,18 @@ const start = async ({ agents = 1, settings = SETTINGS, changes = [] } = {}) => 
   const dist = path.join(ROOT, 'dist', Number(VERSION) >= 3.1 ? 'haproxy-3.1' : 'haproxy-2.6');
   const read = name => fs.readFileSync(path.join(dist, name), 'utf8');
   const servers = sockets.map((socket, number) => `server ringspoa${number} unix@${socket} check inter 1s fall 5`);
-  const text = replaced(read('challenge.cfg'), [
-    ['/etc/haproxy/challenge.spoe.cfg', file('spoe.cfg')],
-    ['lf-file /etc/haproxy/challenge.html', `lf-file ${file('challenge.html')}`],
-    ['-f /etc/haproxy/challenge-never.lst', `-f ${path.join(ROOT, 'dist/challenge-never.lst')}`],
+  const secureChange = secureBind && [secureBind, `bind 127.0.0.1:${secure} ssl crt ${certified().file}`];
+  const text = replaced(read(`${sample}.cfg`), [
+    [`/etc/haproxy/${sample}.spoe.cfg`, file('spoe.cfg')],
     ['bind :80', `bind 127.0.0.1:${plain}`],
-    ['# bind :443 ssl crt /etc/haproxy/site.pem', `bind 127.0.0.1:${secure} ssl crt ${(certified(), certified().file)}`],
     ['127.0.0.1:8000', `127.0.0.1:${app.address().port}`],
-    // A visitor of many tests, who comes from where a header says.
-    ['challenge-limits) ge 20', 'challenge-limits) ge 2000'],
-    ['challenge-limits) gt 120', 'challenge-limits) gt 12000'],
-    ['    # ---- Who has to prove it', '    http-request set-src req.hdr(x-from) if { req.hdr(x-from) -m found }\n    # ---- Who has to prove it'],
+    ...(secureChange ? [secureChange] : []),
+    ...own(file),
     ...changes,
   ]).replace(/server ringspoa unix@\/run\/ringspoa\/ringspoa\.sock check.*/g, servers.join('\n    '));
   fs.writeFileSync(file('haproxy.cfg'), `global\n    log stdout format raw local0\n    stats socket unix@${file('stats.sock')} level admin\n${text}`);
   // A machine that does much else is no reason to fail.
-  fs.writeFileSync(file('spoe.cfg'), replaced(read('challenge.spoe.cfg'), [['processing 100ms', 'processing 5s']]));
+  fs.writeFileSync(file('spoe.cfg'), replaced(read(`${sample}.spoe.cfg`), [[processing, 'processing 5s']]));
   const haproxy = run(HAPROXY, ['-db', '-f', file('haproxy.cfg')], file('haproxy.log'));
   site.output = () => fs.readFileSync(file('haproxy.log'), 'utf8');
   // What it says of the configuration, without running it.
