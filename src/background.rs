@@ -10,7 +10,7 @@ use std::panic::resume_unwind;
 use std::sync::mpsc::sync_channel;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{Builder, scope, yield_now};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::libc;
 use nix::unistd::{Uid, geteuid, gettid};
@@ -72,23 +72,31 @@ fn run_as<T>(
 /// A reader with which work that is done when idle lets others go first, each time it asks for more.
 ///
 /// A thread that waits for an idle CPU has had next to nothing of it, so that by the scheduler's account it
-/// can be its turn before that of one with all the weight, until the next tick. Who yields is charged.
+/// can be its turn before that of one with all the weight, until the next tick. Who yields is charged. Where
+/// no CPU is ever idle it does so no longer than work waits for one.
 pub(crate) struct Yielding<R> {
     input: R,
-    urgency: Option<Urgency>,
+    /// For how long others may still go first.
+    left: Duration,
 }
 
 impl<R> Yielding<R> {
     /// Without urgency for work that is waited for.
-    pub(crate) const fn new(input: R, urgency: Option<Urgency>) -> Self {
-        Self { input, urgency }
+    pub(crate) fn new(input: R, urgency: Option<Urgency>) -> Self {
+        let left = match urgency {
+            Some(Urgency::WhenIdle) => MOST_WAITED,
+            Some(Urgency::Low) | None => Duration::ZERO,
+        };
+        Self { input, left }
     }
 }
 
 impl<R: Read> Read for Yielding<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if self.urgency == Some(Urgency::WhenIdle) {
+        if !self.left.is_zero() {
+            let begun = Instant::now();
             yield_now();
+            self.left = self.left.saturating_sub(begun.elapsed());
         }
         self.input.read(buffer)
     }
@@ -344,7 +352,6 @@ fn succeeded(result: libc::c_long) -> io::Result<()> {
 mod tests {
     use std::sync::atomic::{AtomicBool, Ordering};
     use std::sync::mpsc::channel;
-    use std::time::Instant;
 
     use super::*;
 
@@ -446,6 +453,22 @@ mod tests {
         assert_eq!((&*meanwhile, &*policy()), (idle, at_last));
         drop(ask);
         helping.join().unwrap();
+    }
+
+    #[test]
+    fn others_go_first_for_no_longer_than_work_waits() {
+        let begun = Instant::now();
+        let mut reader = Yielding::new(io::repeat(7), Some(Urgency::WhenIdle));
+        let mut buffer = [0; 1];
+        while !reader.left.is_zero() {
+            reader.read_exact(&mut buffer).unwrap();
+        }
+        assert!(begun.elapsed() >= MOST_WAITED);
+        reader.read_exact(&mut buffer).unwrap();
+        assert_eq!(buffer, [7]);
+        for urgency in [Some(Urgency::Low), None] {
+            assert!(Yielding::new(io::empty(), urgency).left.is_zero());
+        }
     }
 
     #[test]
