@@ -5,7 +5,7 @@ const assert = require('node:assert');
 const fs = require('node:fs');
 const path = require('node:path');
 const { after, before, describe, test } = require('node:test');
-const { LANGUAGES, launch, tab, texts, until } = require('./support');
+const { LANGUAGES, inTab, launch, texts, until } = require('./support');
 const stub = require('./stub');
 
 const AXE = fs.readFileSync(require.resolve('axe-core/axe.min.js'), 'utf8');
@@ -35,32 +35,27 @@ describe('look', { concurrency: 3 }, () => {
 
   const looking = (title, body) => test(title, { timeout: 90_000 }, async () => {
     const site = Object.assign(await stub.start(), { page: own, embedded: true });
-    const page = await tab(browser);
-    // Media features that puppeteer has no name for, too.
-    page.media = async features => {
-      const session = await page.createCDPSession();
-      await session.send('Emulation.setEmulatedMedia', { features: Object.entries(features).map(([name, value]) => ({ name, value })) });
-    };
-    page.show = async (name, language = 'en') => {
-      const { text, ...state } = STATES[name];
-      Object.assign(site, { probe: null, verify: null, headers: {} }, state);
-      await page.setExtraHTTPHeaders({ 'accept-language': language });
-      await page.goto(site.url(), { waitUntil: 'domcontentloaded' });
-      const wanted = texts(language)[text];
-      await until(`"${wanted}"`, async () => (await page.$eval('body', body => body.innerText)).includes(wanted));
-    };
-    page.shoot = async name => {
-      if (!process.env.SHOTS) return;
-      fs.mkdirSync(process.env.SHOTS, { recursive: true });
-      await page.screenshot({ path: path.join(process.env.SHOTS, name + '.png') });
-    };
-    try {
+    await inTab(browser, site, async page => {
+      // Media features that puppeteer has no name for, too.
+      page.media = async features => {
+        const session = await page.createCDPSession();
+        await session.send('Emulation.setEmulatedMedia', { features: Object.entries(features).map(([name, value]) => ({ name, value })) });
+      };
+      page.show = async (name, language = 'en') => {
+        const { text, ...state } = STATES[name];
+        Object.assign(site, { probe: null, verify: null, headers: {} }, state);
+        await page.setExtraHTTPHeaders({ 'accept-language': language });
+        await page.goto(site.url(), { waitUntil: 'domcontentloaded' });
+        const wanted = texts(language)[text];
+        await until(`"${wanted}"`, async () => (await page.$eval('body', body => body.innerText)).includes(wanted));
+      };
+      page.shoot = async name => {
+        if (!process.env.SHOTS) return;
+        fs.mkdirSync(process.env.SHOTS, { recursive: true });
+        await page.screenshot({ path: path.join(process.env.SHOTS, name + '.png') });
+      };
       await body(page, site);
-      assert.deepStrictEqual(page.faults, []);
-    } finally {
-      await page.end();
-      await site.end();
-    }
+    });
   });
 
   for (const scheme of ['light', 'dark']) {

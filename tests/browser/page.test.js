@@ -3,7 +3,7 @@
 'use strict';
 const assert = require('node:assert');
 const { after, before, describe, test } = require('node:test');
-const { launch, sleep, tab, texts, until } = require('./support');
+const { inTab, launch, sleep, texts, until } = require('./support');
 const stub = require('./stub');
 
 const EN = texts('en');
@@ -39,15 +39,10 @@ for (const name of ['chromium', 'firefox']) {
     // A visit to a site of its own.
     const visiting = (title, { tls, init, ...options }, body) => test(title, { timeout: 90_000 }, async () => {
       const site = Object.assign(await stub.start({ secure: tls }), options);
-      const page = await tab(browser);
-      try {
+      await inTab(browser, site, async page => {
         if (init) await page.evaluateOnNewDocument(...[init].flat(1));
         await body(page, site);
-        assert.deepStrictEqual(page.faults, []);
-      } finally {
-        await page.end();
-        await site.end();
-      }
+      });
     });
     const passes = async (page, site, address = '/') => {
       await visit(page, site.url(address));

@@ -6,7 +6,7 @@ const fs = require('node:fs');
 const http = require('node:http');
 const path = require('node:path');
 const { after, before, describe, test } = require('node:test');
-const { launch, scratch, tab, until } = require('./support');
+const { inTab, launch, scratch, until } = require('./support');
 const real = require('./real');
 
 // What a provider's script does: fills the element of its class, and calls back once there is a solution.
@@ -87,14 +87,7 @@ for (const name of ['chromium', 'firefox']) {
     });
     const visiting = (title, remediation, body) => test(title, { timeout: 90_000 }, async () => {
       const site = await real.start({ sample: 'crowdsec', settings: settings(remediation, provider.url) });
-      const page = await tab(browser);
-      try {
-        await body(page, site);
-        assert.deepStrictEqual(page.faults, []);
-      } finally {
-        await page.end();
-        await site.end();
-      }
+      await inTab(browser, site, page => body(page, site));
     });
 
     visiting('a captcha is solved once, and the visitor has the page that was asked for', 'captcha', async (page, site) => {

@@ -3,7 +3,7 @@
 'use strict';
 const assert = require('node:assert');
 const { after, before, describe, test } = require('node:test');
-const { launch, sleep, tab, texts, until } = require('./support');
+const { inTab, launch, sleep, tab, texts, until } = require('./support');
 const real = require('./real');
 
 const EN = texts('en');
@@ -36,13 +36,7 @@ for (const name of ['chromium', 'firefox']) {
       await site?.end();
     });
     const visiting = (title, body) => test(title, { timeout: 90_000 }, async () => {
-      const page = await tab(browser);
-      try {
-        await body(page, watch(page));
-        assert.deepStrictEqual(page.faults, []);
-      } finally {
-        await page.end();
-      }
+      await inTab(browser, null, page => body(page, watch(page)));
     });
     const go = async (page, url) => {
       await page.goto(url, { waitUntil: 'domcontentloaded' });
@@ -197,14 +191,7 @@ describe('agents', { concurrency: 2 }, () => {
   after(() => browser?.close());
   const visiting = (title, options, body) => test(title, { timeout: 90_000 }, async () => {
     const site = await real.start(options);
-    const page = await tab(browser);
-    try {
-      await body(page, site, watch(page));
-      assert.deepStrictEqual(page.faults, []);
-    } finally {
-      await page.end();
-      await site.end();
-    }
+    await inTab(browser, site, page => body(page, site, watch(page)));
   });
 
   visiting('PBKDF2', {

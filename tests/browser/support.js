@@ -1,6 +1,7 @@
 // Browsers, sites and processes for the tests beside this. Everything listens on loopback alone, and whatever
 // was started is ended by its process id.
 'use strict';
+const assert = require('node:assert');
 const { execFileSync } = require('node:child_process');
 const crypto = require('node:crypto');
 const fs = require('node:fs');
@@ -66,6 +67,18 @@ const tab = async (browser, before) => {
   return page;
 };
 
+// What is done in a tab of its own, in which nothing may go wrong. It ends, and so does a site that is for it alone.
+const inTab = async (browser, site, body) => {
+  const page = await tab(browser);
+  try {
+    await body(page);
+    assert.deepStrictEqual(page.faults, []);
+  } finally {
+    await page.end();
+    await site?.end();
+  }
+};
+
 // The browser's own path to a program, found where a shell finds it.
 const find = name => {
   const found = process.env.PATH.split(':').map(folder => path.join(folder, name)).find(file => fs.existsSync(file));
@@ -106,4 +119,4 @@ const hash = tag => {
 const POLICY = `default-src 'none'; script-src ${hash('script')} 'wasm-unsafe-eval'; style-src ${hash('style')}; `
   + `img-src data:; connect-src 'self'; worker-src blob:; base-uri 'none'; form-action 'self'; frame-ancestors 'self'`;
 
-module.exports = { HOSTS, LANGUAGES, POLICY, ROOT, certified, fill, launch, scratch, sleep, tab, texts, until };
+module.exports = { HOSTS, LANGUAGES, POLICY, ROOT, certified, fill, inTab, launch, scratch, sleep, tab, texts, until };
