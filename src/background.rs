@@ -35,18 +35,22 @@ const MOST_WAITED: Duration = Duration::from_millis(250);
 const LOW_NICE: libc::c_int = 10;
 
 /// Does work with this urgency on the calling thread, one that is there for work of this kind: where
-/// threads [cannot come back](coming_back) it is `Low` from then on.
-pub(crate) fn run<T>(urgency: Urgency, work: impl FnOnce() -> T) -> T {
+/// threads [cannot come back](coming_back) it is `Low` from then on. Without urgency for work that is
+/// waited for, which is done as it is.
+pub(crate) fn run<T>(urgency: Option<Urgency>, work: impl FnOnce() -> T) -> T {
     run_with_helper(urgency, None, work)
 }
 
 /// The same, with a thread that does a part of it and has the same urgency meanwhile.
 pub(crate) fn run_with_helper<T>(
-    urgency: Urgency,
+    urgency: Option<Urgency>,
     helper: Option<ThreadId>,
     work: impl FnOnce() -> T,
 ) -> T {
-    run_as(coming_back(), urgency, helper, work)
+    match urgency {
+        Some(urgency) => run_as(coming_back(), urgency, helper, work),
+        None => work(),
+    }
 }
 
 fn run_as<T>(
@@ -399,7 +403,11 @@ mod tests {
             std::thread::sleep(MOST_WAITED * 3);
             shown().0
         };
-        let policy = scope(|scope| scope.spawn(|| run(Urgency::WhenIdle, after_sleep)).join());
+        let policy = scope(|scope| {
+            scope
+                .spawn(|| run(Some(Urgency::WhenIdle), after_sleep))
+                .join()
+        });
         assert_eq!(policy.unwrap(), if_idle("5"));
         // On one CPU with a thread that leaves it nothing.
         let cpu = core_affinity::get_core_ids().unwrap()[0];
@@ -418,7 +426,9 @@ mod tests {
                 while shown().0 == "5" && Instant::now() < end {}
                 (before, shown().0)
             };
-            let policies = scope.spawn(move || run(Urgency::WhenIdle, starved)).join();
+            let policies = scope
+                .spawn(move || run(Some(Urgency::WhenIdle), starved))
+                .join();
             is_over.store(true, Ordering::Relaxed);
             policies.unwrap()
         });
@@ -460,10 +470,10 @@ mod tests {
         let begun = Instant::now();
         let mut reader = Yielding::new(io::repeat(7), Some(Urgency::WhenIdle));
         let mut buffer = [0; 1];
-        while !reader.left.is_zero() {
+        while !reader.left.is_zero() && begun.elapsed() < Duration::from_secs(60) {
             reader.read_exact(&mut buffer).unwrap();
         }
-        assert!(begun.elapsed() >= MOST_WAITED);
+        assert!(begun.elapsed() >= MOST_WAITED && reader.left.is_zero());
         reader.read_exact(&mut buffer).unwrap();
         assert_eq!(buffer, [7]);
         for urgency in [Some(Urgency::Low), None] {
@@ -478,7 +488,8 @@ mod tests {
         assert_eq!(*said.downcast::<&str>().unwrap(), "as wanted");
         let policies = std::thread::spawn(|| {
             let before = shown().0;
-            let caught = std::panic::catch_unwind(|| run(Urgency::WhenIdle, || panic!("too")));
+            let caught =
+                std::panic::catch_unwind(|| run(Some(Urgency::WhenIdle), || panic!("too")));
             (before, caught.is_err(), shown().0)
         });
         let after = coming_back().map_or("3", |_| "0").to_owned();

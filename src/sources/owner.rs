@@ -339,17 +339,13 @@ impl Owner {
                     reply,
                 }) => {
                     let urgency = self.urgency(source, answer.pull());
-                    let take = || {
+                    let taken = run(urgency, || {
                         let taken = self.take_answer(source, &answer);
                         // Before the reply, on which the next answer may be read, and as urgent as taking
                         // it: that is milliseconds.
                         drop(answer);
                         taken
-                    };
-                    let taken = match urgency {
-                        Some(urgency) => run(urgency, take),
-                        None => take(),
-                    };
+                    });
                     // If the thread has gone, it wants none.
                     let _ = reply.send(taken);
                 }
@@ -360,15 +356,11 @@ impl Owner {
                     reply,
                 }) => {
                     let urgency = self.urgency(source, Pull::Full);
-                    let take = || {
+                    let taken = run(urgency, || {
                         let taken = self.take_file(source, &path, &batch);
                         drop(batch);
                         taken
-                    };
-                    let taken = match urgency {
-                        Some(urgency) => run(urgency, take),
-                        None => take(),
-                    };
+                    });
                     let _ = reply.send(taken);
                 }
                 Ok(Event::FileIsGone { source, path }) => self.drop_file(source, path),
@@ -428,7 +420,7 @@ impl Owner {
 
     fn tick(&mut self) {
         if self.store.next_expiry().is_past(now_unix_s()) {
-            run(Urgency::WhenIdle, || self.apply());
+            run(Some(Urgency::WhenIdle), || self.apply());
         }
         self.drop_stale();
         let pause = match self.published_at.elapsed() < COLLECT_FOR {
@@ -437,7 +429,7 @@ impl Owner {
         };
         if self.collected_at.elapsed() >= pause {
             // Giving some ten megabytes back takes milliseconds.
-            run(Urgency::WhenIdle, || self.cell.collect());
+            run(Some(Urgency::WhenIdle), || self.cell.collect());
             self.collected_at = Instant::now();
         }
         if let Some(leap) = self.clock.leap() {

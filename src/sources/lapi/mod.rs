@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Sender, sync_channel};
 use std::time::{Duration, Instant};
 
-use crate::background::{Urgency, Yielding, run_with_helper};
+use crate::background::{ThreadId, Urgency, Yielding, run_with_helper};
 use crate::outbound::{
     Endpoint, EndpointConfig, EndpointError, Method, Outbound, OutboundFault, Phase, Request,
     StreamTimeouts, TlsConfig,
@@ -150,8 +150,8 @@ pub(super) struct Puller {
     pub(super) source: usize,
     pub(super) config: LapiConfig,
     pub(super) endpoint: Endpoint,
-    /// The thread that takes answers off the network, by the kernel's number.
-    pub(super) helper: Option<i32>,
+    /// The thread that takes answers off the network.
+    pub(super) helper: Option<ThreadId>,
     pub(super) state: Arc<SourceState>,
     pub(super) bell: Arc<Bell>,
     pub(super) events: Sender<Event>,
@@ -238,11 +238,8 @@ impl Puller {
                 has_some.then_some(Urgency::Low)
             }
         };
-        let pulled = match urgency {
-            Some(own) => run_with_helper(own, self.helper, || self.pull(pull, urgency, memory)),
-            None => self.pull(pull, urgency, memory),
-        };
-        match pulled {
+        let pull_it = || self.pull(pull, urgency, memory);
+        match run_with_helper(urgency, self.helper, pull_it) {
             Ok(()) => {
                 memory.answered_at = Instant::now();
                 memory.failures = 0;
