@@ -1,7 +1,7 @@
 //! Answers that no LAPI should give, and what becomes of the decisions that are there.
 
 use std::io::Write;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use ringspoa::sources::{SourceConfig, Sources, SourcesConfig, WarmConfig};
@@ -396,6 +396,49 @@ fn a_source_that_fails_takes_nothing_from_another() {
     let found = snapshot.lookup("192.0.2.3".parse().unwrap()).unwrap();
     let (name, path) = sources.origin_of(found.source()).unwrap();
     assert_eq!((name, path.is_some()), ("list", true));
+}
+
+/// How the kernel schedules the threads of this process with a name: 0 is as usual.
+fn policies(name: &str) -> Vec<String> {
+    let threads = std::fs::read_dir("/proc/self/task").unwrap();
+    let paths = threads.filter_map(|thread| Some(thread.ok()?.path()));
+    let named = paths.filter(|path| {
+        std::fs::read_to_string(path.join("comm")).is_ok_and(|comm| comm.trim() == name)
+    });
+    let policy = |path: std::path::PathBuf| {
+        let stat = std::fs::read_to_string(path.join("stat")).ok()?;
+        // From the third field on, as the name is behind.
+        let fields = stat.rsplit(')').next()?;
+        fields.split(' ').nth(41 - 2).map(str::to_owned)
+    };
+    named.filter_map(policy).collect()
+}
+
+#[test]
+fn a_delta_is_taken_behind_those_who_answer_and_the_first_answer_is_not() {
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let says = says(&[ban(1, "192.0.2.1")], &[]);
+    let act: Act = {
+        let seen = Arc::clone(&seen);
+        Arc::new(move |asked, socket| {
+            let policies = policies("lapi behind");
+            seen.lock().unwrap().push((asked.is_full(), policies));
+            says(asked, socket);
+        })
+    };
+    let stub = Stub::new(act);
+    let sources = start(vec![SourceConfig::new("behind", quick(stub.url()))]);
+    assert!(sources.wait_ready(PATIENCE));
+    wait_until("deltas", || stub.asked().len() >= 4);
+    sources.stop();
+    for (is_full, policies) in seen.lock().unwrap().iter() {
+        let [policy] = &policies[..] else {
+            panic!("{policies:?}");
+        };
+        // While idle, or of a low priority where it may not come back from that.
+        let is_behind = policy == "5" || policy == "3";
+        assert_eq!(is_behind, !is_full, "{policy}");
+    }
 }
 
 #[test]
