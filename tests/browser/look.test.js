@@ -5,7 +5,7 @@ const assert = require('node:assert');
 const fs = require('node:fs');
 const path = require('node:path');
 const { after, before, describe, test } = require('node:test');
-const { LANGUAGES, inTab, launch, texts, until } = require('./support');
+const { LANGUAGES, inTab, launch, says, texts } = require('./support');
 const stub = require('./stub');
 
 const AXE = fs.readFileSync(require.resolve('axe-core/axe.min.js'), 'utf8');
@@ -46,8 +46,7 @@ describe('look', { concurrency: 3 }, () => {
         Object.assign(site, { probe: null, verify: null, headers: {} }, state);
         await page.setExtraHTTPHeaders({ 'accept-language': language });
         await page.goto(site.url(), { waitUntil: 'domcontentloaded' });
-        const wanted = texts(language)[text];
-        await until(`"${wanted}"`, async () => (await page.$eval('body', body => body.innerText)).includes(wanted));
+        await says(page, texts(language)[text]);
       };
       page.shoot = async name => {
         if (!process.env.SHOTS) return;

@@ -3,14 +3,11 @@
 'use strict';
 const assert = require('node:assert');
 const { after, before, describe, test } = require('node:test');
-const { inTab, launch, sleep, texts, until } = require('./support');
+const { heading, inTab, isHeaded, launch, says, sleep, texts, until } = require('./support');
 const stub = require('./stub');
 
 const EN = texts('en');
-const heading = page => page.$eval('h1', element => element.textContent).catch(() => '');
-const isBackend = page => until('the page behind', async () => await heading(page) == 'backend');
-const says = (page, text) => until(`"${text}"`, async () =>
-  (await page.$eval('body', element => element.innerText).catch(() => '')).includes(text));
+const isBackend = page => isHeaded(page, 'backend');
 const visit = (page, url) => page.goto(url, { waitUntil: 'domcontentloaded' });
 
 // Workers have globals of their own: what is to be missing in them is taken away in front of their source.

@@ -6,7 +6,7 @@ const fs = require('node:fs');
 const http = require('node:http');
 const path = require('node:path');
 const { after, before, describe, test } = require('node:test');
-const { inTab, launch, scratch, until } = require('./support');
+const { inTab, isHeaded, launch, scratch } = require('./support');
 const real = require('./real');
 
 // What a provider's script does: fills the element of its class, and calls back once there is a solution.
@@ -71,8 +71,6 @@ url = "${provider}/siteverify"
 `;
 };
 
-const heading = page => page.$eval('h1', element => element.textContent).catch(() => '');
-const isHeaded = (page, text) => until(`"${text}"`, async () => await heading(page) == text);
 const HUMAN = 'Please confirm that you are human';
 
 for (const name of ['chromium', 'firefox']) {
@@ -92,11 +90,11 @@ for (const name of ['chromium', 'firefox']) {
 
     visiting('a captcha is solved once, and the visitor has the page that was asked for', 'captcha', async (page, site) => {
       await page.goto(site.url('/a?b=c'), { waitUntil: 'domcontentloaded' });
-      assert.equal(await heading(page), HUMAN);
+      await isHeaded(page, HUMAN);
       await page.waitForSelector('#bad');
       assert.equal(await page.$eval('.stub-captcha', element => element.dataset.sitekey), 'the-site-key');
       await Promise.all([page.waitForNavigation({ waitUntil: 'domcontentloaded' }), page.click('#bad')]);
-      assert.equal(await heading(page), HUMAN);
+      await isHeaded(page, HUMAN);
       await page.waitForSelector('#good');
       await page.click('#good');
       await isHeaded(page, 'backend');

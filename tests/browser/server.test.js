@@ -3,14 +3,11 @@
 'use strict';
 const assert = require('node:assert');
 const { after, before, describe, test } = require('node:test');
-const { inTab, launch, sleep, tab, texts, until } = require('./support');
+const { heading, inTab, isHeaded, launch, says, sleep, tab, texts, until } = require('./support');
 const real = require('./real');
 
 const EN = texts('en');
-const heading = page => page.$eval('h1', element => element.textContent).catch(() => '');
-const isBackend = page => until('the page behind', async () => await heading(page) == 'backend', 30_000);
-const says = (page, text) => until(`"${text}"`, async () =>
-  (await page.$eval('body', element => element.innerText).catch(() => '')).includes(text));
+const isBackend = page => isHeaded(page, 'backend', 30_000);
 
 // What a tab asks of a site, in order: `page GET 403`.
 const watch = page => {

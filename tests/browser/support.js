@@ -98,6 +98,13 @@ const until = async (what, condition, ms = 40_000) => {
   }
 };
 
+// What a page is about, and what it says. A page that is being left says nothing.
+const heading = page => page.$eval('h1', element => element.textContent).catch(() => '');
+const isHeaded = (page, text, ms) => until(`"${text}"`, async () => await heading(page) == text, ms);
+// Not of all of the body: before Firefox has rendered one, its innerText is that of the scripts in it, too.
+const says = (page, text) => until(`"${text}"`, async () =>
+  (await page.$eval('main', element => element.innerText).catch(() => '')).includes(text));
+
 // The built page as `ringspoa page --plain` fills it in, and the policy that goes with it.
 const TEMPLATE = fs.readFileSync(path.join(ROOT, 'src/agents/challenge/page/challenge.html'), 'utf8');
 const texts = language => {
@@ -119,4 +126,5 @@ const hash = tag => {
 const POLICY = `default-src 'none'; script-src ${hash('script')} 'wasm-unsafe-eval'; style-src ${hash('style')}; `
   + `img-src data:; connect-src 'self'; worker-src blob:; base-uri 'none'; form-action 'self'; frame-ancestors 'self'`;
 
-module.exports = { HOSTS, LANGUAGES, POLICY, ROOT, certified, fill, inTab, launch, scratch, sleep, tab, texts, until };
+module.exports = { HOSTS, LANGUAGES, POLICY, ROOT, certified, fill, heading, inTab, isHeaded, launch, says, scratch, sleep, tab,
+  texts, until };
