@@ -177,13 +177,17 @@ def temporary_folder():
     return folder
 
 
-def build(*packages):
-    """Builds packages of the workspace in release; the folder of the programs."""
+def build(peers=False):
+    """Builds the server and the load generator in release, and the peers; the folder of the programs.
+
+    By the calls of cargo that scripts/demo makes, too: it gives a dependency the features that all want who are
+    built at once, so that another selection builds nearly everything again.
+    """
     command = ["cargo", "build", "--release", "--quiet"]
-    for package in packages:
-        command += ["-p", package]
     try:
-        subprocess.run(command, cwd=ROOT, check=True)
+        subprocess.run([*command, "-p", "ringspoa", "-p", "ringspoa-loadgen"], cwd=ROOT, check=True)
+        if peers:
+            subprocess.run([*command, "-p", "ringspoa-bench-peers"], cwd=ROOT, check=True)
         metadata = subprocess.run(["cargo", "metadata", "--format-version", "1", "--no-deps"],
                                   cwd=ROOT, check=True, capture_output=True, text=True)
     except FileNotFoundError:
